@@ -94,6 +94,7 @@ func (s *Server) newAccounts() (*identity.Accounts, error) {
 		Mail:            s.mail,
 		Pages:           ui.MailedPages(),
 		Policy:          s.config.SignIn.Policy(),
+		Recovery:        s.config.Recovery.Ways(),
 
 		MinPasswordRunes:  s.config.MinimumPasswordLength,
 		BreachedPasswords: breachedPasswords,

@@ -115,6 +115,7 @@ func (c *Configuration) validate(report reporter) {
 		report("minimum_password_length", "%d is not between %d and 64 (NIST SP 800-63B-4, section 3.1.1.2)", n, identity.MinPasswordRunes)
 	}
 	c.SignIn.validate(report)
+	c.Recovery.validate(report)
 	if s := c.BreachedPasswordService; s != "" {
 		if u, err := url.Parse(s); err != nil || !strings.HasSuffix(u.Path, "/") || u.RawQuery != "" || u.User != nil || u.Scheme != "https" && !(u.Scheme == "http" && oauth.IsLoopbackHost(u.Hostname())) {
 			report("breached_password_service", "%q is not the address of a range API: use an https URL that ends with a slash, such as https://api.pwnedpasswords.com/range/", s)

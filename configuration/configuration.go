@@ -81,6 +81,8 @@ type Configuration struct {
 	// PasswordReset is how users who have forgotten their password choose another:
 	// PasswordResetMail or PasswordResetOff.
 	PasswordReset string `json:"password_reset,omitempty"`
+	// Recovery says how users get back in who have lost what they sign in with.
+	Recovery Recovery `json:"recovery,omitzero"`
 	// UsernameChange lets users change their usernames. AccountDeletion is whether they can delete
 	// their accounts: AccountDeletionOn, the default, or AccountDeletionOff.
 	UsernameChange  bool   `json:"username_change,omitempty"`

@@ -114,6 +114,9 @@ func (c *Configuration) CheckMail() error {
 	if c.SignUpRequires == SignUpEmailDomain {
 		need("sign_up_requires: " + SignUpEmailDomain)
 	}
+	if c.Recovery.MailDelay > 0 {
+		need("recovery.mail_delay")
+	}
 	if c.EmailSignIn {
 		need("email_sign_in: true")
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 // AccountData is what is kept about an account besides how its user signs in. Stores keep it in
-// columns of its own (EncodeAccountData), and leave Events and FormerNames out of a CachedUser.
+// columns of its own (EncodeAccountData), and leave Events, FormerNames, Notices and Recovery out of a CachedUser.
 type AccountData struct {
 	// Events are the recent security events, the oldest first (User.AddEvent).
 	Events []SecurityEvent `json:"events,omitempty"`
@@ -23,6 +23,12 @@ type AccountData struct {
 	// LockedAt is when the account was locked down (Accounts.LockDown); zero if it is not. Nobody can
 	// sign in until a new password was chosen with a mailed proof.
 	LockedAt time.Time `json:"locked_at,omitzero"`
+	// RecoveringSince is when the user got back in with messages: a new password was set with one, or a
+	// sign-in needed nothing but a message and a recovery code. It is zero again when another second factor
+	// was proved or added (User.Recovering).
+	RecoveringSince time.Time `json:"recovering_since,omitzero"`
+	// Recovery is a recovery by mail that waits; nil if there is none. What it points to does not change.
+	Recovery *MailRecovery `json:"recovery,omitempty"`
 	// Notices are messages that are due (Accounts.Maintain). They are stored with a change by those
 	// who cannot send messages.
 	Notices []PendingNotice `json:"notices,omitempty"`
@@ -51,7 +57,7 @@ const maxFormerNames = 5
 // EncodeAccountData encodes what stores keep in a column; "" if there is nothing.
 func (u *User) EncodeAccountData() (string, error) {
 	d := u.Account
-	if len(d.Events) == 0 && len(d.FormerNames) == 0 && d.DeleteAfter.IsZero() && d.LockedAt.IsZero() && len(d.Notices) == 0 && d.Role == "" {
+	if len(d.Events) == 0 && len(d.FormerNames) == 0 && d.DeleteAfter.IsZero() && d.LockedAt.IsZero() && d.RecoveringSince.IsZero() && d.Recovery == nil && len(d.Notices) == 0 && d.Role == "" {
 		return "", nil
 	}
 	encoded, err := json.Marshal(d)
@@ -74,16 +80,21 @@ func (u *User) DecodeAccountData(encoded string) error {
 }
 
 // ForMemory leaves out what a CachedUser does not have.
-func (d *AccountData) ForMemory() { d.Events, d.FormerNames, d.Notices = nil, nil, nil }
+func (d *AccountData) ForMemory() {
+	d.Events, d.FormerNames, d.Notices, d.Recovery = nil, nil, nil, nil
+}
 
-// Due returns when something in the account is due: its deletion, a notice, or the end of a reserved
-// name; zero if nothing is.
+// Due returns when something in the account is due: its deletion, a notice, a recovery, or the end of a
+// reserved name; zero if nothing is.
 func (u *User) Due() time.Time {
 	due := u.Account.DeleteAfter
 	for _, notice := range u.Account.Notices {
 		if due.IsZero() || notice.At.Before(due) {
 			due = notice.At
 		}
+	}
+	if r := u.Account.Recovery; r != nil && (due.IsZero() || r.due().Before(due)) {
+		due = r.due()
 	}
 	for _, name := range u.Account.FormerNames {
 		if due.IsZero() || name.Until.Before(due) {

@@ -39,6 +39,8 @@ type Config struct {
 	MinPasswordRunes int
 	// Policy says what is sufficient to sign in.
 	Policy Policy
+	// Recovery says how users get back in who have lost what they sign in with.
+	Recovery Recovery
 	// BreachedPasswords asks a service whether a password is known from a breach; nil if there is
 	// none. It limits its own time.
 	BreachedPasswords func(ctx context.Context, password string) (bool, error)
@@ -47,8 +49,9 @@ type Config struct {
 // Pages are the paths of pages that messages link to, below the issuer.
 type Pages struct {
 	SignIn, Account, Forgot string
-	// Undo returns the path and query of the page that undoes a change of the address.
-	Undo func(token string) string
+	// The functions return the path and query of a page: Undo of the one that undoes a change, Recover of
+	// the one that completes a recovery, and StopRecovery of the one that stops it.
+	Undo, Recover, StopRecovery func(token string) string
 }
 
 // Accounts authenticates users and keeps their sessions. All methods are safe for concurrent
@@ -64,6 +67,7 @@ type Accounts struct {
 	pages           Pages
 	minPassword     int
 	policy          Policy
+	recovery        Recovery
 	breached        func(ctx context.Context, password string) (bool, error)
 	// reserved is for devices that are known to the account and for signed-in users, hashing
 	// for everyone else.
@@ -98,12 +102,15 @@ func New(config Config) (*Accounts, error) {
 		mail:            config.Mail,
 		pages:           config.Pages,
 		policy:          config.Policy,
+		recovery:        config.Recovery,
 		breached:        config.BreachedPasswords,
 		minPassword:     cmp.Or(config.MinPasswordRunes, MinPasswordRunesAlone),
 	}
 	rand.Read(a.logKey)
-	if a.pages.Undo == nil {
-		a.pages.Undo = func(string) string { return "" }
+	for _, page := range []*func(string) string{&a.pages.Undo, &a.pages.Recover, &a.pages.StopRecovery} {
+		if *page == nil {
+			*page = func(string) string { return "" }
+		}
 	}
 	if len(a.countKey) == 0 {
 		a.countKey = a.logKey

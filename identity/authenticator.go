@@ -157,6 +157,7 @@ func (a *Accounts) addAuthenticator(ctx context.Context, now time.Time, userID s
 		}
 		if methods[added.Kind].second && added.Kind != MethodRecoveryCode {
 			stored.Authenticators = slices.DeleteFunc(stored.Authenticators, func(a Authenticator) bool { return a.Kind == methodMissing })
+			stored.Account.RecoveringSince = time.Time{}
 		}
 		stored.Authenticators, stored.UpdatedAt = append(stored.Authenticators, added), now
 		stored.AddEvent(now, from.event(EventMethodAdded, added.Name))

@@ -91,7 +91,7 @@ func (a *Accounts) CancelDeletion(ctx context.Context, now time.Time, session *S
 const maintainAtOnce = 50
 
 // Maintain does what is due in the accounts: it erases those whose deletion was requested, sends
-// notices about changes of the operator, and frees reserved usernames. Any number of nodes may call it
+// notices about changes of the operator and the links of recoveries, and frees reserved usernames. Any number of nodes may call it
 // at the same time: each step checks the record under its lock, and only one takes effect.
 func (a *Accounts) Maintain(ctx context.Context, now time.Time) error {
 	tried := map[string]bool{}
@@ -124,6 +124,9 @@ func (a *Accounts) maintain(ctx context.Context, now time.Time, id string) error
 	}
 	if user.Erasable(now) {
 		return a.erase(ctx, now, user)
+	}
+	if err := a.sendRecovery(ctx, now, user); err != nil {
+		return err
 	}
 	var notices []PendingNotice
 	err = a.store.UpdateUser(ctx, id, func(stored *User) error {

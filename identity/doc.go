@@ -15,7 +15,9 @@
 //	signinprogress.go  a sign-in that needs more proofs
 //	factorattempt.go   how many codes may be tried
 //	undo.go            links that undo changes
-//	recovery.go        links from an operator for a user who has lost everything
+//	mailrequest.go     messages that strangers can ask for
+//	mailrecovery.go    recovery by mail, after a delay
+//	recovery.go        what lets users back in who have lost what they sign in with
 //	policy.go          what is sufficient to sign in
 //	rememberedfactor.go  a second factor that was proved on the same device
 //	recentproof.go     what changes of the account require

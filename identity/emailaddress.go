@@ -34,7 +34,7 @@ type EmailRequest struct {
 	Current string
 	New     bool
 	Remote  netip.Addr
-	// Browser, Language and Path are as in ResetRequest.
+	// Browser, Language and Path are as in MailRequest.
 	Browser  string
 	Language string
 	Path     func(token string) string
@@ -211,6 +211,9 @@ func (u *User) setEmail(address string, now time.Time) {
 		u.Claims = map[string]any{}
 	}
 	u.Claims["email"], u.Claims["email_verified"], u.UpdatedAt = address, true, now
+	if r := u.Account.Recovery; r != nil && r.Email != address {
+		u.Account.Recovery = nil
+	}
 }
 
 // NewSignIn sends a notice about a sign-in in a browser that the account was not used in before.

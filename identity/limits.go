@@ -54,6 +54,7 @@ type limits struct {
 	factors, changes               *ratelimit.Limiter
 	signInMails, signInMailsTotal  *ratelimit.Limiter
 	resets, mails, mailsByNetwork  *ratelimit.Limiter
+	recoveries                     *ratelimit.Limiter
 }
 
 func newLimits(counts storage.Counts, logger *slog.Logger) limits {
@@ -66,9 +67,12 @@ func newLimits(counts storage.Counts, logger *slog.Logger) limits {
 		accounts: shared("accounts with failed attempts", accountsByNetwork),
 		signUps:  shared("sign-ups", signUpsByNetwork),
 		resets:   shared("new passwords", resetPace),
-		factors:  shared("second factors", factorTotal),
-		changes:  shared("changes of how a user signs in", changePace),
-		mails:    shared("messages", mailPace),
+
+		recoveries: shared("recoveries by mail", resetPace),
+
+		factors: shared("second factors", factorTotal),
+		changes: shared("changes of how a user signs in", changePace),
+		mails:   shared("messages", mailPace),
 
 		mailsByNetwork:   shared("messages from a network", mailsByNetwork),
 		signInMails:      shared("messages that sign in, from one place", signInMailPace),
@@ -170,7 +174,7 @@ func (l *limits) succeeded(now time.Time, p *place) {
 func (a *Accounts) Close() {
 	a.events.Close()
 	a.uses.Close()
-	for _, l := range []*ratelimit.Limiter{a.limits.pace, a.limits.total, a.limits.accounts, a.limits.resets, a.limits.factors, a.limits.signUps, a.limits.mails, a.limits.mailsByNetwork, a.limits.signInMails, a.limits.signInMailsTotal} {
+	for _, l := range []*ratelimit.Limiter{a.limits.pace, a.limits.total, a.limits.accounts, a.limits.resets, a.limits.recoveries, a.limits.factors, a.limits.signUps, a.limits.mails, a.limits.mailsByNetwork, a.limits.signInMails, a.limits.signInMailsTotal} {
 		l.Close()
 	}
 }

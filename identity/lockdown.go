@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/internal/event"
-	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/mail"
 	"github.com/valetkey/valetkey/storage"
 )
@@ -46,6 +45,7 @@ func (a *Accounts) LockDown(ctx context.Context, now time.Time, userID string, f
 			return ErrNoLockDown
 		}
 		stored.Account.LockedAt, stored.UpdatedAt = now.Truncate(time.Millisecond).UTC(), now
+		stored.Account.Recovery = nil
 		stored.AddEvent(now, from.event(EventLockedDown, ""))
 		stored.End(now, nil)
 		user = *stored.Clone()
@@ -68,18 +68,12 @@ func (a *Accounts) LockDown(ctx context.Context, now time.Time, userID string, f
 // tellFormerAddresses sends a link to each address that the account had a short time ago. A failure is
 // logged: the links that were sent with the changes are still valid.
 func (a *Accounts) tellFormerAddresses(ctx context.Context, now time.Time, user *User, from Activity) {
-	tickets, err := a.store.FindFamily(ctx, now, undoFamily(user.ID), ticketkind.MailedProof, 20)
+	changes, err := a.formerAddresses(ctx, now, user)
 	if err != nil {
 		a.logger.Log(ctx, event.LevelOf(ctx, err), "former addresses of a locked account not notified", "user", user.ID, "error", err)
 		return
 	}
-	told := []string{user.Email()}
-	for _, ticket := range tickets {
-		var data proofData
-		if json.Unmarshal(ticket.Data, &data) != nil || data.Email == "" || !ticket.Spent.IsZero() || slices.Contains(told, data.Email) {
-			continue
-		}
-		told = append(told, data.Email)
+	for _, data := range changes {
 		// The new link is as old as the one of the change: it outranks those of later changes.
 		undo, err := newProof(now, data, "", undoFamily(user.ID), undoLifetime)
 		if err == nil {

@@ -86,6 +86,8 @@ type proofData struct {
 	// removed, without its claims and groups.
 	Linked   string        `json:"linked,omitempty"`
 	Unlinked *ExternalLink `json:"unlinked,omitempty"`
+	// Recovery is the ID of a MailRecovery.
+	Recovery string `json:"recovery,omitempty"`
 }
 
 // requestData is the Data of the ticket by which the browser that asked finds the proof.

@@ -81,12 +81,16 @@ func (a *Accounts) ProvePasswordAgain(ctx context.Context, now time.Time, user *
 // *ThrottledError, ErrBusy, ErrPasswordTooLong or an internal error. user is updated if the hash is
 // replaced.
 func (a *Accounts) proveAgain(ctx context.Context, now time.Time, user *User, password string) error {
+	// Only signed-in users get here, so strangers cannot use up this budget, and the holder of a
+	// stolen session cannot guess without limit.
+	return a.proveWithin(ctx, now, ratelimit.NewKey("change", user.ID), user, password)
+}
+
+// proveWithin is proveAgain with a budget of its own.
+func (a *Accounts) proveWithin(ctx context.Context, now time.Time, key ratelimit.Key, user *User, password string) error {
 	if len(password) > MaxPasswordBytes {
 		return ErrPasswordTooLong
 	}
-	// Only signed-in users get here, so strangers cannot use up this budget, and the holder of a
-	// stolen session cannot guess without limit.
-	key := ratelimit.NewKey("change", user.ID)
 	from := place{pace: key, total: key, reserved: true, owner: user.ID}
 	if wait := a.limits.take(ctx, now, &from); wait > 0 {
 		refused := throttled(wait)

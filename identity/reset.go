@@ -1,102 +1,38 @@
 package identity
 
 import (
-	"cmp"
 	"context"
 	"crypto/subtle"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"time"
 
 	"github.com/valetkey/valetkey/internal/event"
-	"github.com/valetkey/valetkey/internal/ratelimit"
 	"github.com/valetkey/valetkey/mail"
 	"github.com/valetkey/valetkey/storage"
 )
 
-// ResetRequest asks for a message with which a user can choose a new password.
-type ResetRequest struct {
-	// Identifier is a username or an email address, as typed.
-	Identifier string
-	// Remote and Device are as in Attempt.
-	Remote netip.Addr
-	Device string
-	// Browser is the secret of the browser's cookie (BrowserCookie).
-	Browser string
-	// Language is that of the page, for users who have not chosen one.
-	Language string
-	// Path returns the path and query of the link with a token.
-	Path func(token string) string
-}
-
-// Format keeps the identifier and the secrets out of logs and messages.
-func (r ResetRequest) Format(s fmt.State, _ rune) { fmt.Fprint(s, "[request for a new password]") }
-
-// LogValue keeps the identifier and the secrets out of structured logs.
-func (r ResetRequest) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(r)) }
-
-// RequestReset sends a message to the verified address of an account, and returns the public name
-// of the request. It does the same work, stores the same and takes the same time whether or not
-// there is such an account. The error is *ThrottledError, if the network sends too many requests,
-// or an internal error.
+// RequestReset sends a message with which a user can choose a new password, and returns the public name of
+// the request. The error is that of sendToAccount.
 //
 // Each place from which an account was used has its own budget of messages, and all others share
 // one. A stranger who uses that up locks no one out: messages stay valid for longer than it takes
 // until the next one is sent, so there is always a valid message in the user's mailbox.
-func (a *Accounts) RequestReset(ctx context.Context, now time.Time, r ResetRequest) (request string, err error) {
-	if a.mail == nil {
-		return "", ErrNoMail
-	}
-	if wait := takeShared(ctx, a.limits.mailsByNetwork, now, ratelimit.NewKey(ratelimit.Network(r.Remote))); wait > 0 {
-		return "", throttled(wait)
-	}
-	user, err := a.find(ctx, r.Identifier)
-	if err != nil {
-		return "", fmt.Errorf("find the user who forgot the password: %w", err)
-	}
-	account, who := "unknown:"+mask(a.countKey, r.Identifier), slog.String("unknown_account", mask(a.logKey, r.Identifier)[:8])
-	if user != nil {
-		account, who = user.ID, named(user)
-	}
-	from, err := a.placeOf(ctx, now, account, Attempt{Remote: r.Remote, Device: r.Device})
-	if err != nil {
-		return "", err
-	}
-	allowed := takeShared(ctx, a.limits.resets, now, from.total) == 0
-	data, m := proofData{Purpose: PurposeReset}, mail.Message{Kind: mail.KindReset, Lifetime: resetLifetime, Expires: now.Add(resetLifetime)}
-	family := ""
-	reason := ""
-	switch {
-	case user == nil:
-		reason = event.ReasonUnknown
-	case user.suspended():
-		reason = failureReason(user)
-	case user.PasswordHash == "" && user.Account.LockedAt.IsZero():
-		reason = event.ReasonNoPassword
-	case !user.EmailVerified() || !mail.Deliverable(user.Email()):
-		reason = event.ReasonNoAddress
-	case !allowed:
-		reason = event.ReasonThrottled
-	default:
-		data.User, data.Email, data.Password = user.ID, user.Email(), hashOf("password", user.PasswordHash)
-		m.To, m.Subject, m.Username, m.Language = user.Email(), user.ID, user.Username, cmp.Or(user.locale(), r.Language)
-		family = SessionFamily(user.ID)
-	}
-	proof, err := newProof(now, data, r.Browser, family, resetLifetime)
-	if err != nil {
-		return "", err
-	}
-	m.Code, m.Path = codeOf(proof.token), r.Path(proof.token)
-	if err := a.store.Put(ctx, now, proof.tickets...); err != nil {
-		return "", fmt.Errorf("store a request for a new password: %w", err)
-	}
-	if err := a.mail.Send(ctx, now, m); err != nil && !errors.Is(err, mail.ErrTooManyWaiting) {
-		return "", err
-	}
-	a.events.Record(ctx, event.PasswordResetRequested, who, slog.String("reason", reason), event.Address(r.Remote))
-	return proof.request, nil
+func (a *Accounts) RequestReset(ctx context.Context, now time.Time, r MailRequest) (request string, err error) {
+	return a.sendToAccount(ctx, now, r, accountMail{
+		purpose: PurposeReset, kind: mail.KindReset, lifetime: resetLifetime, event: event.PasswordResetRequested,
+		take: func(from *place) bool { return takeShared(ctx, a.limits.resets, now, from.total) == 0 },
+		refuses: func(user *User) string {
+			switch {
+			case user.suspended():
+				return failureReason(user)
+			case user.PasswordHash == "" && user.Account.LockedAt.IsZero() && !a.recoversWithCode(user):
+				return event.ReasonNoPassword
+			}
+			return ""
+		},
+	})
 }
 
 // PasswordReset chooses a new password with a proof.
@@ -127,6 +63,7 @@ func (a *Accounts) ResetPassword(ctx context.Context, now time.Time, r PasswordR
 			subtle.ConstantTimeCompare(hashOf("password", stored.PasswordHash), r.Proof.data.Password) != 1 {
 			return ErrProofOver
 		}
+		stored.recovering(now)
 		stored.PasswordHash, stored.UpdatedAt = hash, now
 		stored.unlock(now)
 		stored.AddEvent(now, r.Activity.event(EventPasswordReset, ""))

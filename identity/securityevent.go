@@ -25,6 +25,8 @@ const (
 	EventMethodRemoved     EventKind = "method_removed"
 	EventMethodRestored    EventKind = "method_restored"
 	EventRecovered         EventKind = "recovered"
+	EventRecoveryBegun     EventKind = "recovery_begun"
+	EventRecoveryStopped   EventKind = "recovery_stopped"
 	EventAccessGranted     EventKind = "access_granted" // not stored: grants say it
 	EventAccessRevoked     EventKind = "access_revoked"
 	EventSessionEnded      EventKind = "session_ended"

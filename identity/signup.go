@@ -77,7 +77,7 @@ func (a *Accounts) SignUp(ctx context.Context, now time.Time, n NewAccount) (*Us
 type SignUpRequest struct {
 	Email  string
 	Remote netip.Addr
-	// Browser, Language and Path are as in ResetRequest.
+	// Browser, Language and Path are as in MailRequest.
 	Browser  string
 	Language string
 	Path     func(token string) string

@@ -3,6 +3,7 @@ package identity
 import (
 	"cmp"
 	"context"
+	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -58,6 +59,9 @@ func (a *Accounts) linkChanged(ctx context.Context, now time.Time, user *User, a
 // notice is sent without it.
 func (a *Accounts) notifyWithUndo(ctx context.Context, now time.Time, user *User, m mail.Message, data proofData) {
 	m.Lifetime = undoLifetime
+	if user.PasswordHash != "" {
+		data.Password = hashOf("password", user.PasswordHash)
+	}
 	undo, err := newProof(now, data, "", undoFamily(user.ID), undoLifetime)
 	if err == nil {
 		err = a.store.Put(ctx, now, undo.tickets...)
@@ -88,25 +92,82 @@ func (a *Accounts) UndoByLink(ctx context.Context, now time.Time, token string) 
 	return a.proof(ctx, now, purposeUndo, ticketkind.MailedProof.Hash(token))
 }
 
+// ErrUndoNeedsPassword means that a change cannot be undone without the password that the account had
+// before it.
+var ErrUndoNeedsPassword = errors.New("identity: undoing the change requires the password")
+
+// Undoing undoes a change.
+type Undoing struct {
+	Proof *Proof
+	// Password is needed if UndoNeedsPassword says so.
+	Password string
+}
+
+// Format keeps the password out of logs and messages.
+func (u Undoing) Format(s fmt.State, _ rune) { fmt.Fprint(s, "[change to undo]") }
+
+// LogValue keeps the password out of structured logs.
+func (u Undoing) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(u)) }
+
+// UndoNeedsPassword reports whether the undo of a change would leave the account without the second factor
+// that it needs now. The link alone is then not enough: with the link and a new password by mail, whoever
+// reads the mailbox could sign in. possible is false if there is no password that could be asked for,
+// because it was changed since, or the account had none. A link that restores an address does that anyway,
+// and leaves the second factors as they are. The error is ErrProofOver or an internal error.
+func (a *Accounts) UndoNeedsPassword(ctx context.Context, now time.Time, p *Proof) (needed, possible bool, err error) {
+	undone, _, err := a.changesSince(ctx, now, p)
+	if err != nil {
+		return false, false, err
+	}
+	user, err := a.AnyUser(ctx, p.User)
+	if errors.Is(err, storage.ErrNotFound) {
+		return false, false, ErrProofOver
+	}
+	if err != nil {
+		return false, false, err
+	}
+	after := user.Clone()
+	after.undoAll(undone, now, time.UnixMilli(p.data.Created), true)
+	return user.NeedsSecondFactor() && !after.NeedsSecondFactor(), p.hasPasswordOf(user), nil
+}
+
+// hasPasswordOf reports whether the user still has the password from when the change of a proof was made.
+func (p *Proof) hasPasswordOf(user *User) bool {
+	return user.PasswordHash != "" && subtle.ConstantTimeCompare(p.data.Password, hashOf("password", user.PasswordHash)) == 1
+}
+
 // Undo undoes the change of a link, and all later ones, and ends everything that was issued to the
 // user. Links that earlier changes have sent keep working. The error is ErrProofOver,
-// ErrIdentifierTaken or an internal error.
+// ErrIdentifierTaken, ErrUndoNeedsPassword, ErrWrongCredentials, *ThrottledError, ErrBusy,
+// ErrPasswordTooLong or an internal error.
 //
 // The record is changed first, and the link is spent afterwards: a crash in between loses no link, and
 // to undo the same changes again does nothing but end sessions.
-func (a *Accounts) Undo(ctx context.Context, now time.Time, p *Proof) error {
+func (a *Accounts) Undo(ctx context.Context, now time.Time, u Undoing) error {
+	p := u.Proof
 	undone, keys, err := a.changesSince(ctx, now, p)
 	if err != nil {
 		return err
+	}
+	proved := "" // the hash of the password that was proved
+	if u.Password != "" {
+		if proved, err = a.provePasswordForUndo(ctx, now, u); err != nil {
+			return err
+		}
 	}
 	var user User
 	since := time.UnixMilli(p.data.Created)
 	undo := func(relink bool) error {
 		return a.store.UpdateUser(ctx, p.User, func(stored *User) error {
-			for _, change := range undone {
-				stored.undo(&change, now, relink)
+			before := stored.Clone()
+			stored.undoAll(undone, now, since, relink)
+			if before.NeedsSecondFactor() && !stored.NeedsSecondFactor() && (proved == "" || stored.PasswordHash != proved) {
+				if p.Email == "" {
+					return ErrUndoNeedsPassword
+				}
+				stored.keepSecondFactors(before)
 			}
-			stored.removeAddedAfter(since)
+			stored.Account.Recovery = nil
 			stored.UpdatedAt = now
 			stored.End(now, nil)
 			user = *stored
@@ -122,6 +183,8 @@ func (a *Accounts) Undo(ctx context.Context, now time.Time, p *Proof) error {
 		return ErrProofOver
 	case errors.Is(err, ErrIdentifierTaken):
 		return ErrIdentifierTaken
+	case errors.Is(err, ErrUndoNeedsPassword):
+		return ErrUndoNeedsPassword
 	case err != nil:
 		return fmt.Errorf("undo a change: %w", err)
 	}
@@ -150,7 +213,7 @@ func (a *Accounts) changesSince(ctx context.Context, now time.Time, p *Proof) (c
 		if err := json.Unmarshal(ticket.Data, &data); err != nil {
 			return nil, nil, fmt.Errorf("decode a change: %w", err)
 		}
-		if ticket.Key != p.key && ticket.Spent.IsZero() && data.Created >= p.data.Created {
+		if data.Purpose == purposeUndo && ticket.Key != p.key && ticket.Spent.IsZero() && data.Created >= p.data.Created {
 			changes, keys = append(changes, data), append(keys, ticket.Key)
 		}
 	}
@@ -166,6 +229,42 @@ func (u *User) removeAddedAfter(since time.Time) {
 		return a.Kind != methodMissing && later(a.CreatedAt)
 	})
 	u.External = slices.DeleteFunc(slices.Clone(u.External), func(l ExternalLink) bool { return later(l.LinkedAt) })
+}
+
+// undoAll reverses changes, the latest first, and removes what else was added after a time.
+func (u *User) undoAll(changes []proofData, now, since time.Time, relink bool) {
+	for _, change := range changes {
+		u.undo(&change, now, relink)
+	}
+	u.removeAddedAfter(since)
+}
+
+// keepSecondFactors adds those authenticators again because of which the user needed two factors before.
+func (u *User) keepSecondFactors(before *User) {
+	for _, a := range before.Authenticators {
+		if (a.Kind == MethodTOTP || a.Kind == methodMissing) && u.Authenticator(a.ID) == nil {
+			u.Authenticators = append(u.Authenticators, a)
+		}
+	}
+}
+
+// provePasswordForUndo checks the password from before a change, and returns its hash. The error is one of
+// those of Undo.
+func (a *Accounts) provePasswordForUndo(ctx context.Context, now time.Time, u Undoing) (hash string, err error) {
+	user, err := a.AnyUser(ctx, u.Proof.User)
+	if errors.Is(err, storage.ErrNotFound) {
+		return "", ErrProofOver
+	}
+	if err != nil {
+		return "", err
+	}
+	if !u.Proof.hasPasswordOf(user) {
+		return "", ErrUndoNeedsPassword
+	}
+	// Only those who have the link get here. They have a budget of their own, so whoever reads the mailbox
+	// cannot use up that of signed-in users.
+	err = a.proveWithin(ctx, now, ratelimit.NewKey("undo", user.ID), user, u.Password)
+	return user.PasswordHash, err
 }
 
 // undo reverses one change. A link that was removed is restored if relink is set.

@@ -29,6 +29,13 @@ const (
 	KindMethodAdded     Kind = "method-added"
 	KindMethodRemoved   Kind = "method-removed"
 	KindRecovered       Kind = "recovered"
+	// KindRecovery lets a user begin a recovery by mail, KindRecoveryReady completes it, and the others are
+	// notices about it.
+	KindRecovery        Kind = "recovery"
+	KindRecoveryBegun   Kind = "recovery-begun"
+	KindRecoveryStopped Kind = "recovery-stopped"
+	KindRecoveryReady   Kind = "recovery-ready"
+	KindRecoveredByMail Kind = "recovered-by-mail"
 	// KindRecoveryCodeUsed and KindRecoveryCodesLow are notices of a sign-in with a recovery code.
 	KindRecoveryCodeUsed Kind = "recovery-code-used"
 	KindRecoveryCodesLow Kind = "recovery-codes-low"
@@ -50,7 +57,7 @@ const (
 )
 
 // kinds are all kinds of messages.
-var kinds = []Kind{KindVerify, KindAddressInUse, KindSignUp, KindInvitation, KindReset, KindPasswordChanged, KindAddressChanged, KindNewSignIn, KindMethodAdded, KindMethodRemoved, KindRecovered, KindRecoveryCodeUsed, KindRecoveryCodesLow, KindSignIn,
+var kinds = []Kind{KindVerify, KindAddressInUse, KindSignUp, KindInvitation, KindReset, KindPasswordChanged, KindAddressChanged, KindNewSignIn, KindMethodAdded, KindMethodRemoved, KindRecovered, KindRecovery, KindRecoveryBegun, KindRecoveryStopped, KindRecoveryReady, KindRecoveredByMail, KindRecoveryCodeUsed, KindRecoveryCodesLow, KindSignIn,
 	KindIdentifierTaken, KindUsernameChanged, KindLockedDown, KindLockedDownFormer, KindDeletionRequested, KindDeletionCanceled, KindDeleted, KindTest}
 
 // Message is a message to one user.

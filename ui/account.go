@@ -22,6 +22,7 @@ type accountView struct {
 	Language       *languageView
 	UserCode       *userCodeState // nil if user codes are not used
 	Events         []eventView
+	Recovery       *pendingRecovery // nil if no one recovers the account
 	// UsernameChange and Deletion are set if the user may change the username or delete the account.
 	UsernameChange, Deletion bool
 }
@@ -68,6 +69,7 @@ func (s *session) showAccount(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	v.Events = s.securityEvents(v.Applications)
+	v.Recovery = pendingRecoveryOf(user)
 	v.UsernameChange, v.Deletion = s.canChangeUsername(), s.canDelete()
 	if s.config.Accounts.CanMail() {
 		v.Email = &emailState{Address: user.Email(), Verified: user.EmailVerified()}

@@ -35,6 +35,8 @@ var eventTexts = map[identity.EventKind]string{
 	identity.EventMethodRemoved:     "event.method-removed",
 	identity.EventMethodRestored:    "event.method-restored",
 	identity.EventRecovered:         "event.recovered",
+	identity.EventRecoveryBegun:     "event.recovery-begun",
+	identity.EventRecoveryStopped:   "event.recovery-stopped",
 	identity.EventAccessGranted:     "event.access-granted",
 	identity.EventAccessRevoked:     "event.access-revoked",
 	identity.EventSessionEnded:      "event.session-ended",

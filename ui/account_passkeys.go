@@ -128,7 +128,10 @@ func (s *session) showPasskeys(w http.ResponseWriter, r *http.Request) error {
 
 func (s *session) writePasskeys(w http.ResponseWriter, r *http.Request, v passkeysView, a pageResponse) error {
 	user := s.who.User
-	v.User, v.Passkeys, v.Add = user, passkeyRows(user), s.passkeys(waiting{})
+	v.User, v.Add = user, s.passkeys(waiting{})
+	if s.who.Enrolling == "" { // such a session can only add one
+		v.Passkeys = passkeyRows(user)
+	}
 	v.Full = len(v.Passkeys) >= identity.MaxPasskeys || !user.CanHavePasskeys()
 	v.Second = len(v.Passkeys) == 1 && !v.Passkeys[0].Synced
 	v.Add.Signals = s.userPasskeys(user)
@@ -152,6 +155,12 @@ func (s *session) addPasskey(w http.ResponseWriter, r *http.Request) error {
 	}
 	if alert != nil {
 		return s.writePasskeys(w, r, passkeysView{Alert: alert}, pageResponse{status: http.StatusBadRequest})
+	}
+	if s.who.Enrolling != "" {
+		if _, has := s.who.User.RecoveryCodesLeft(); !has {
+			s.then = recoveryCodesPath
+		}
+		return s.proved(w, r, nil, s.who.User, proof)
 	}
 	// The user has just used the new passkey. Without that proof, the account would now ask for more
 	// than this session has, and the user could not go on with a second passkey.

@@ -16,7 +16,7 @@ var pageData = map[string]any{
 	"account": accountView{}, "approve-done": "allowed", "confirm": confirmView{}, "confirm-email": confirmEmailView{}, "consent": consentView{},
 	"delete": deleteView{}, "device": deviceView{}, "device-done": true, "done": doneView{}, "email": emailView{}, "email-code": emailView{}, "enrol": enrolView{}, "error": errorView{}, "export": struct{}{},
 	"factor": factorView{}, "few-recovery-codes": fewCodesView{}, "forgot": forgotView{}, "not-me": wasntMeView{}, "passkey": confirmPasskeyView{}, "passkeys": passkeysView{}, "password": passwordView{},
-	"recovery-codes": recoveryCodesView{}, "recovery-codes-new": recoveryCodesView{}, "recover": recoverView{}, "reset": resetView{}, "restore": deleteView{}, "select-account": selectAccountView{},
+	"recovery-codes": recoveryCodesView{}, "recovery-codes-new": recoveryCodesView{}, "recover": recoverView{}, "recovery": recoveryView{}, "recovery-begin": beginRecoveryView{}, "recovery-stop": stopRecoveryView{}, "recovery-pending": pendingRecoveryView{Recovery: &pendingRecovery{}}, "reset": resetView{}, "restore": deleteView{}, "select-account": selectAccountView{},
 	"setup": setupView{}, "sign-in": signInView{}, "sign-in-email": emailSignInView{}, "sign-in-email-code": emailSignInView{}, "sign-in-email-link": emailSignInView{},
 	"sign-in-recovery-code": proveCodeView{}, "sign-in-totp": proveCodeView{}, "sign-out": signOutView{}, "sign-up": signUpView{}, "sign-up-closed": signUpView{},
 	"sign-up-email": signUpView{}, "signed-out": signedOutView{},

@@ -31,6 +31,7 @@
 //	needs.go     what a sign-in must reach
 //	enrol.go     setting up a second factor while signing in
 //	recover.go   a link from an operator
+//	recovery.go  a recovery by mail, after a delay
 //	factor.go    the choice of what to prove next
 //	confirm.go   a recent proof, before changes of the account
 //	mailed.go    pages that messages lead to

@@ -187,43 +187,70 @@ func (s *session) confirmEmail(w http.ResponseWriter, r *http.Request) error {
 	return s.confirm(w, r, proof)
 }
 
-type undoEmailView struct{ Email, Token string }
+type undoEmailView struct {
+	Email, Token string
+	// Password is set if the page asks for the password, Impossible if that would be needed and cannot be
+	// asked for. Keeps is set if, without it, second factors stay as they are.
+	Password, Impossible, Keeps bool
+	Alert                       *messages.Text
+}
 
-// showUndoEmail is the page of the link that undoes a change of the address.
+// showUndoEmail is the page of the link that undoes a change of the address or of a method.
 func (s *session) showUndoEmail(w http.ResponseWriter, r *http.Request) error {
-	token := r.URL.Query().Get("token")
-	proof, err := s.config.Accounts.UndoByLink(r.Context(), time.Now(), token)
+	return s.writeUndoEmail(w, r, undoEmailView{Token: r.URL.Query().Get("token")}, pageResponse{})
+}
+
+func (s *session) writeUndoEmail(w http.ResponseWriter, r *http.Request, v undoEmailView, a pageResponse) error {
+	proof, err := s.config.Accounts.UndoByLink(r.Context(), time.Now(), v.Token)
+	var needed, possible bool
+	if err == nil {
+		needed, possible, err = s.config.Accounts.UndoNeedsPassword(r.Context(), time.Now(), proof)
+	}
 	if errors.Is(err, identity.ErrProofOver) {
 		return s.linkOver(w, r)
 	}
 	if err != nil {
 		return err
 	}
-	return s.write(w, pageResponse{template: "undo-email", title: text("email.undo.short"), data: undoEmailView{proof.Email, token}})
+	v.Email = proof.Email
+	v.Password, v.Impossible, v.Keeps = needed && possible, needed && !possible && v.Email == "", needed && v.Email != ""
+	a.template, a.title, a.data = "undo-email", text("email.undo.short"), v
+	return s.write(w, a)
 }
 
 func (s *session) undoEmail(w http.ResponseWriter, r *http.Request) error {
-	proof, err := s.config.Accounts.UndoByLink(r.Context(), time.Now(), r.PostForm.Get("token"))
+	v := undoEmailView{Token: r.PostForm.Get("token")}
+	proof, err := s.config.Accounts.UndoByLink(r.Context(), time.Now(), v.Token)
 	if err == nil {
-		err = s.config.Accounts.Undo(r.Context(), time.Now(), proof)
+		err = s.config.Accounts.Undo(r.Context(), time.Now(), identity.Undoing{Proof: proof, Password: r.PostForm.Get("password")})
 	}
 	switch {
+	case err == nil:
 	case errors.Is(err, identity.ErrProofOver):
 		return s.linkOver(w, r)
+	case errors.Is(err, identity.ErrUndoNeedsPassword):
+		return s.writeUndoEmail(w, r, v, pageResponse{status: http.StatusForbidden})
 	case errors.Is(err, identity.ErrIdentifierTaken):
 		s.ErrorPage(w, r, pageError(http.StatusConflict, pageAddressTaken))
 		return nil
-	case err != nil:
-		return err
+	default:
+		a, known := signInRefusal(err, &v.Alert)
+		if !known {
+			return err
+		}
+		if errors.Is(err, identity.ErrWrongCredentials) {
+			v.Alert = text("alert.incorrect-password")
+		}
+		return s.writeUndoEmail(w, r, v, a)
 	}
 	s.server.SessionsEnded()
 	undone := text("email.undone.text")
 	if proof.Email == "" {
 		undone = text("method.undone.text")
 	}
-	v := doneView{Text: undone, Button: text("common.go-to-sign-in"), Next: s.base + "/sign-in"}
+	done := doneView{Text: undone, Button: text("common.go-to-sign-in"), Next: s.base + "/sign-in"}
 	if s.config.PasswordReset {
-		v.Button, v.Next = text("reset.title"), s.base+forgotPath
+		done.Button, done.Next = text("reset.title"), s.base+forgotPath
 	}
-	return s.writeDone(w, text("email.undone.title"), v)
+	return s.writeDone(w, text("email.undone.title"), done)
 }

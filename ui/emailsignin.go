@@ -54,7 +54,7 @@ func (s *session) requestEmailSignIn(w http.ResponseWriter, r *http.Request) err
 		return nil
 	}
 	waits := waitingParams(r)
-	request, err := s.config.Accounts.RequestSignIn(r.Context(), time.Now(), identity.SignInRequest{
+	request, err := s.config.Accounts.RequestSignIn(r.Context(), time.Now(), identity.MailRequest{
 		Identifier: r.PostForm.Get("identifier"), Remote: s.config.RemoteAddr(r),
 		Device: identity.DeviceCookie(r, s.config.Issuer), Browser: s.browserSecret(w, r), Language: s.language.Tag,
 		Path: func(token string) string { return waits.with(signInEmailLinkPath, "token", token) },

@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -19,22 +20,24 @@ const enrolPath = "/sign-in/enrol"
 
 // enrolPages lists the pages on which users set up a method, in the order in which they are offered.
 var enrolPages = []methodPage{
+	{identity.MethodPasskey, passkeysPath, text("passkey.add"), text("passkey.hint")},
 	{identity.MethodTOTP, newTOTPPath, text("method.totp"), nil},
 }
 
 // enrolmentPage reports whether a session that may only set up a method may use a page.
 func enrolmentPage(path string) bool {
-	return path == enrolPath || slices.ContainsFunc(enrolPages, func(p methodPage) bool {
-		return path == p.path || strings.HasPrefix(path, p.path+"/")
-	})
+	return path == enrolPath || path == passkeyOptionsPath || slices.ContainsFunc(enrolPages, func(p methodPage) bool { return path == p.path })
 }
 
 // enrolable returns the pages of the methods that a user can set up to reach what a sign-in needs.
 func (s *session) enrolable(at *signingIn) []methodPage {
-	if s.config.Accounts.Policy().NoEnrolment && !at.user.MustEnrol() || identity.Reached(at.proofs) == "" {
+	if s.config.Accounts.Policy().NoEnrolment && !at.user.MustEnrol() && !at.user.Recovering() || identity.Reached(at.proofs) == "" {
 		return nil
 	}
 	return slices.DeleteFunc(slices.Clone(enrolPages), func(page methodPage) bool {
+		if page.method == identity.MethodPasskey && (s.config.Passkeys == nil || !at.user.CanHavePasskeys()) {
+			return true
+		}
 		proof := identity.ProvedMethod{Method: page.method, UserVerified: page.method == identity.MethodPasskey}
 		return !identity.Reached(identity.MergeProofs(at.proofs, proof)).Includes(at.need.class)
 	})
@@ -60,6 +63,35 @@ func (s *session) startEnrolment(w http.ResponseWriter, r *http.Request, at *sig
 	}
 	s.enrolFor = "?" + strings.TrimPrefix(waitingParams(r).query(), "?")
 	if _, _, err := s.begin(w, r, now, at.user, recent); err != nil {
+		return err
+	}
+	return s.redirect(w, enrolPath)
+}
+
+// recovered starts a session for a user who got back in with a message and a recovery code. The user can
+// only set up another second factor in it; then the sign-in continues. Everything else has ended.
+func (s *session) recovered(w http.ResponseWriter, r *http.Request, now time.Time, user *identity.User, proofs []identity.ProvedMethod) error {
+	err := s.config.Accounts.RecoverWithCode(r.Context(), now, user, s.activity(r))
+	if errors.Is(err, identity.ErrSignInOver) {
+		return s.signInAgain(w, r)
+	}
+	if err != nil {
+		return err
+	}
+	s.server.SessionsEnded()
+	s.who, s.enrolling = nil, nil
+	proofs = slices.Clone(proofs)
+	for i := range proofs {
+		if proofs[i].At.Before(user.EndedAt) { // only this session outlives the end
+			proofs[i].At = user.EndedAt
+		}
+	}
+	s.enrolFor = "?" + strings.TrimPrefix(waitingParams(r).query(), "?")
+	_, _, err = s.begin(w, r, now, user, proofs)
+	if errors.Is(err, identity.ErrWrongCredentials) { // disabled, or everything ended again, at this moment
+		return s.signInAgain(w, r)
+	}
+	if err != nil {
 		return err
 	}
 	return s.redirect(w, enrolPath)

@@ -33,6 +33,7 @@ type factorView struct {
 	Username string
 	Choices  []factorChoice
 	Another  string // URL of the sign-in with another account
+	Recovery string // URL of the page for those who have lost everything; "" if there is none
 	// ClientName is the application that waits; "" if there is none. Enrol is set if the user can set up
 	// what is missing.
 	ClientName string
@@ -60,6 +61,9 @@ func (s *session) showFactor(w http.ResponseWriter, r *http.Request) error {
 	}
 	v := factorView{waiting: waitingParams(r), Username: at.user.Username, Enrol: len(s.enrolable(at)) > 0}
 	v.Another = s.base + v.with("/sign-in", "another", "1")
+	if s.who == nil {
+		v.Recovery = s.recoveryURL(v.waiting)
+	}
 	if in != nil && in.Client != nil {
 		v.ClientName = s.clientOf(r, in)
 	}
@@ -98,6 +102,13 @@ func (s *session) nothingToProve(w http.ResponseWriter, r *http.Request) error {
 	return s.redirect(w, "/sign-in")
 }
 
+// recoveryCodeCounts reports whether a user may continue a sign-in with a recovery code, as far as the
+// operator allows that as a recovery.
+func (s *session) recoveryCodeCounts(at *signingIn) bool {
+	code := identity.ProvedMethod{Method: identity.MethodRecoveryCode}
+	return !s.config.Accounts.Recovery().NoRecoveryCode || !at.user.RecoveredBy(identity.MergeProofs(at.proofs, code))
+}
+
 // offered returns the pages of the methods with which a user can continue a sign-in, the last used
 // first.
 func (s *session) offered(at *signingIn) []methodPage {
@@ -105,7 +116,7 @@ func (s *session) offered(at *signingIn) []methodPage {
 	lastUsed := map[identity.Method]int64{}
 	for _, page := range methodPages {
 		for _, a := range at.user.Authenticators {
-			if a.Kind != page.method {
+			if a.Kind != page.method || page.method == identity.MethodRecoveryCode && !s.recoveryCodeCounts(at) {
 				continue
 			}
 			proof := identity.ProvedMethod{Method: a.Kind, Authenticator: a.ID, UserVerified: a.Kind == identity.MethodPasskey}

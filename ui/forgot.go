@@ -15,6 +15,7 @@ type forgotView struct {
 	Identifier string
 	Alert      *messages.Text
 	SignIn     string // URL of the sign-in page
+	Recovery   string // URL of the page for those who have lost more; "" if there is none
 }
 
 // showForgot asks a user who has forgotten the password for the username.
@@ -28,7 +29,7 @@ func (s *session) writeForgot(w http.ResponseWriter, r *http.Request, v forgotVi
 		return nil
 	}
 	v.waiting = waitingParams(r)
-	v.SignIn = s.base + "/sign-in" + v.query()
+	v.SignIn, v.Recovery = s.base+"/sign-in"+v.query(), s.recoveryURL(v.waiting)
 	a.template, a.title, a.data = "forgot", text("forgot.title"), v
 	return s.write(w, a)
 }
@@ -40,7 +41,7 @@ func (s *session) forgot(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	waits := waitingParams(r)
-	request, err := s.config.Accounts.RequestReset(r.Context(), time.Now(), identity.ResetRequest{
+	request, err := s.config.Accounts.RequestReset(r.Context(), time.Now(), identity.MailRequest{
 		Identifier: r.PostForm.Get("identifier"), Remote: s.config.RemoteAddr(r),
 		Device: identity.DeviceCookie(r, s.config.Issuer), Browser: s.browserSecret(w, r), Language: s.language.Tag,
 		Path: func(token string) string { return waits.with(resetPath, "token", token) },

@@ -22,9 +22,13 @@ const (
 
 // MailedPages returns the paths of the pages that messages link to, for identity.Config.
 func MailedPages() identity.Pages {
-	return identity.Pages{SignIn: "/sign-in", Account: "/account", Forgot: forgotPath, Undo: func(token string) string {
-		return undoEmailPath + "?token=" + url.QueryEscape(token)
-	}}
+	with := func(path string) func(string) string {
+		return func(token string) string { return path + "?token=" + url.QueryEscape(token) }
+	}
+	return identity.Pages{
+		SignIn: "/sign-in", Account: "/account", Forgot: forgotPath,
+		Undo: with(undoEmailPath), Recover: RecoveryPath, StopRecovery: with(stopRecoveryPath),
+	}
 }
 
 // InvitationPath returns the path and query of the page of an invitation.

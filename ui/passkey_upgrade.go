@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/identity/passkey"
 )
@@ -49,7 +48,7 @@ func (s *session) showUpgrade(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return nil
 	}
-	next := s.afterUpgrade(in)
+	next := s.continueURL(in)
 	if s.config.Passkeys == nil || !s.mayUpgrade(time.Now()) {
 		s.continueAt(w, r, next)
 		return nil
@@ -64,14 +63,6 @@ func (s *session) showUpgrade(w http.ResponseWriter, r *http.Request) error {
 	return s.write(w, a)
 }
 
-// afterUpgrade returns the URL with which the sign-in continues.
-func (s *session) afterUpgrade(in *authserver.Interaction) string {
-	if in == nil {
-		return s.base + "/account?" + signedInParam + "=1"
-	}
-	return s.server.ContinueURL(in)
-}
-
 // upgrade adds the passkey that the browser has created, and continues. A passkey that is not accepted
 // keeps no one from signing in.
 func (s *session) upgrade(w http.ResponseWriter, r *http.Request) error {
@@ -84,7 +75,7 @@ func (s *session) upgrade(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	s.continueAt(w, r, s.afterUpgrade(in))
+	s.continueAt(w, r, s.continueURL(in))
 	return nil
 }
 

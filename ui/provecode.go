@@ -22,8 +22,9 @@ type proveCodeView struct {
 	Alert    *messages.Text
 	// RememberDays is for how long the user may choose not to be asked again; zero if that is not offered.
 	RememberDays int
-	// Other is the URL of the page with the other ways.
-	Other string
+	// Other is the URL of the page with the other ways, Recovery that of the page for those who have lost
+	// everything; "" if there is none.
+	Other, Recovery string
 }
 
 // provesCode returns the sign-in of this browser, if the user has a method; otherwise it redirects.
@@ -34,7 +35,7 @@ func (s *session) provesCode(w http.ResponseWriter, r *http.Request, method iden
 		return nil, err
 	case at == nil:
 		return nil, s.signInAgain(w, r)
-	case !at.user.Has(method):
+	case !at.user.Has(method), method == identity.MethodRecoveryCode && !s.recoveryCodeCounts(at):
 		return nil, s.redirect(w, factorPath+waitingParams(r).query())
 	}
 	return at, nil
@@ -47,6 +48,9 @@ func (s *session) writeProveCode(w http.ResponseWriter, r *http.Request, at *sig
 	}
 	if len(s.offered(at)) > 1 {
 		v.Other = s.base + factorPath + v.query()
+	}
+	if s.who == nil {
+		v.Recovery = s.recoveryURL(v.waiting)
 	}
 	a.template, a.title, a.data = template, title, v
 	return s.write(w, a)

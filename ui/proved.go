@@ -128,6 +128,14 @@ func (s *session) proved(w http.ResponseWriter, r *http.Request, in *authserver.
 	if identity.SignInCookie(r, s.config.Issuer) != "" {
 		identity.ClearSignInCookie(w, s.config.Issuer)
 	}
+	if user.RecoveredBy(counts) {
+		return s.recovered(w, r, now, user, counts)
+	}
+	if user.Recovering() && identity.Reached(counts).Includes(identity.ClassTwoFactors) {
+		if err := s.config.Accounts.RecoveryOver(r.Context(), user.ID); err != nil {
+			return err
+		}
+	}
 	began, newDevice, err := s.begin(w, r, now, user, counts)
 	if errors.Is(err, identity.ErrWrongCredentials) { // disabled, or everything ended, at this moment
 		return s.signInAgain(w, r)
@@ -158,6 +166,9 @@ func (s *session) proved(w http.ResponseWriter, r *http.Request, in *authserver.
 	}
 	if s.then != "" {
 		return s.redirect(w, s.then+waitingFor(in).query())
+	}
+	if user.Account.Recovery != nil {
+		return s.redirect(w, pendingRecoveryPath+waitingFor(in).query())
 	}
 	if s.offersUpgrade(r, user, counts) {
 		return s.redirect(w, upgradePath+waitingFor(in).query())

@@ -105,7 +105,7 @@ func TestUndoRemovesLaterMethodsWithoutTheirLinks(t *testing.T) {
 		u.External = append(u.External, identity.ExternalLink{ID: "later", Provider: "corp", Issuer: "https://corp.example", Subject: "thief", LinkedAt: now.Add(time.Second)})
 	})
 	owner := w.newBrowser()
-	owner.post(undoEmailPath, owner.get(undoEmailPath+"?token="+token).hidden()).want(t, 200)
+	owner.post(undoEmailPath, with(owner.get(undoEmailPath+"?token="+token).hidden(), "password", password)).want(t, 200)
 	if u := w.alice(); len(u.External) != 0 || len(u.Authenticators) != 0 {
 		t.Errorf("after the undo: %v, %v", u.External, u.Authenticators)
 	}

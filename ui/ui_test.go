@@ -76,7 +76,7 @@ func newWorldOn(t *testing.T, change func(*authserver.Config)) *world {
 // newWorldUnder is like newWorld, with a policy.
 func newWorldUnder(t *testing.T, policy identity.Policy) *world {
 	t.Helper()
-	return newWorldOf(t, "127.0.0.1", policy, nil, func(*authserver.Config) {})
+	return newWorldOf(t, "127.0.0.1", func(c *identity.Config) { c.Policy = policy }, nil, func(*authserver.Config) {})
 }
 
 // newWorldWithMail is like newWorld, with a mail server.
@@ -94,10 +94,16 @@ func newWorldWith(t *testing.T, changePages func(*Config), change func(*authserv
 // newWorldAt is newWorldWith for an issuer with a host.
 func newWorldAt(t *testing.T, host string, changePages func(*Config), change func(*authserver.Config)) *world {
 	t.Helper()
-	return newWorldOf(t, host, identity.Policy{}, changePages, change)
+	return newWorldOf(t, host, func(*identity.Config) {}, changePages, change)
 }
 
-func newWorldOf(t *testing.T, host string, policy identity.Policy, changePages func(*Config), change func(*authserver.Config)) *world {
+// newWorldWithRecovery is like newWorldWithMail, with other ways to recover an account.
+func newWorldWithRecovery(t *testing.T, host string, recovery identity.Recovery, change func(*Config)) *world {
+	t.Helper()
+	return newWorldOf(t, host, func(c *identity.Config) { c.Recovery = recovery }, change, func(*authserver.Config) {})
+}
+
+func newWorldOf(t *testing.T, host string, changeAccounts func(*identity.Config), changePages func(*Config), change func(*authserver.Config)) *world {
 	t.Helper()
 	w := &world{t: t, store: memory.New(), callback: "https://printer.example.com/callback"}
 	server := httptest.NewUnstartedServer(nil)
@@ -120,7 +126,9 @@ func newWorldOf(t *testing.T, host string, policy identity.Policy, changePages f
 		pageConfig.PasswordReset = true
 		changePages(&pageConfig)
 	}
-	if w.accounts, err = identity.New(identity.Config{Store: w.store, Logger: quiet, Mail: w.outbox, Pages: MailedPages(), Policy: policy}); err != nil {
+	accountsConfig := identity.Config{Store: w.store, Logger: quiet, Mail: w.outbox, Pages: MailedPages()}
+	changeAccounts(&accountsConfig)
+	if w.accounts, err = identity.New(accountsConfig); err != nil {
 		t.Fatal(err)
 	}
 	pageConfig.Accounts = w.accounts

@@ -26,6 +26,32 @@ func (w *world) undoOf(subject string) string {
 	return ""
 }
 
+// receivedWithCode returns the next message that has a code.
+func (w *world) receivedWithCode() string {
+	w.t.Helper()
+	for range 10 {
+		if match := mailedCode.FindStringSubmatch(w.received().Text); match != nil {
+			return match[1]
+		}
+	}
+	w.t.Fatal("there is no message with a code")
+	return ""
+}
+
+// resetsPassword chooses a new password with a message.
+func (b *browserClient) resetsPassword(w *world, identifier, chosen string) {
+	b.t.Helper()
+	page := b.asksForReset(identifier)
+	b.post(resetPath, with(page.hidden(), "code", w.receivedWithCode(), "new", chosen)).want(b.t, 200, "new password")
+}
+
+// changesAddress changes the address of a user without a second factor.
+func (b *browserClient) changesAddress(w *world, address string) {
+	b.t.Helper()
+	page := b.get(b.post("/account/email", url.Values{"email": {address}, "current": {password}}).redirected(b.t))
+	b.post("/account/email/code", with(page.hidden(), "code", w.receivedWithCode())).redirectedTo(b.t, "/account")
+}
+
 func TestUndoOfAddedMethod(t *testing.T) {
 	w := newWorldWithMail(t, func(*Config) {})
 	w.addVerifiedAlice()
@@ -51,9 +77,78 @@ func TestUndoOfAddedMethod(t *testing.T) {
 	thief.get("/account").redirectedTo(t, "/sign-in")
 	owner.post(undoEmailPath, page.hidden()).want(t, 404)
 	page = owner.get(undoEmailPath + "?token=" + token) // that of the earlier change works
-	owner.post(undoEmailPath, page.hidden()).want(t, 200)
+	// It removes the only second factor, which the mailbox alone must not be enough for.
+	page.want(t, 200, "enter your password")
+	owner.post(undoEmailPath, page.hidden()).want(t, http.StatusForbidden)
+	owner.post(undoEmailPath, with(page.hidden(), "password", "another password")).want(t, http.StatusForbidden, "Incorrect password")
+	if u := w.alice(); !u.Has(identity.MethodTOTP) {
+		t.Error("the second factor is removed without the password")
+	}
+	owner.post(undoEmailPath, with(page.hidden(), "password", password)).want(t, 200)
 	if u := w.alice(); len(u.Authenticators) != 0 {
 		t.Errorf("the added method remains: %v", u.Authenticators)
+	}
+}
+
+// Whoever only reads the mailbox of a user does not get in after the user has set up the first second
+// factor, whatever is done first with the messages.
+func TestMailboxAloneDoesNotRemoveSecondFactor(t *testing.T) {
+	for name, first := range map[string]func(*world, *browserClient){
+		"undo first": func(*world, *browserClient) {},
+		"new password first": func(w *world, thief *browserClient) {
+			thief.resetsPassword(w, "alice", "seven yellow submarines")
+		},
+		"account without a password": func(w *world, _ *browserClient) {
+			w.updateUser("a", func(u *identity.User) { u.PasswordHash = "" })
+		},
+	} {
+		w := newWorldWithEmailSignIn(t)
+		w.addVerifiedAlice()
+		owner := w.newBrowser()
+		owner.signIn("alice", password)
+		owner.setsUpTOTP()
+		token := w.undoOf("added")
+		thief := w.newBrowser()
+		first(w, thief)
+		page := thief.get(undoEmailPath + "?token=" + token)
+		for _, guess := range []string{"", "seven yellow submarines", "guess"} {
+			thief.post(undoEmailPath, url.Values{"token": {token}, "password": {guess}}).want(t, http.StatusForbidden)
+		}
+		if u := w.alice(); !u.Has(identity.MethodTOTP) {
+			t.Errorf("%s: the second factor is gone", name)
+		}
+		if name != "undo first" {
+			page.want(t, 200, "This link alone cannot remove")
+		}
+		page = thief.asksToSignIn("alice")
+		thief.post(signInEmailCodePath, with(page.hidden(), "code", w.receivedWithCode())).redirectedTo(t, factorPath)
+		thief.get("/account").redirectedTo(t, "/sign-in")
+	}
+}
+
+// The link that restores an address works for whoever had it, but leaves a second factor that was set up
+// later, unless the password is known.
+func TestRestoredAddressKeepsSecondFactor(t *testing.T) {
+	for _, knows := range []bool{false, true} {
+		w := newWorldWithMail(t, func(*Config) {})
+		w.addVerifiedAlice()
+		owner := w.newBrowser()
+		owner.signIn("alice", password)
+		former := w.alice().Email()
+		owner.changesAddress(w, "new@example.com")
+		token := w.undoOf("changed")
+		owner.setsUpTOTP()
+		b := w.newBrowser()
+		page := b.get(undoEmailPath + "?token=" + token)
+		page.want(t, 200, former, "With your password")
+		form := page.hidden()
+		if knows {
+			form.Set("password", password)
+		}
+		b.post(undoEmailPath, form).want(t, 200)
+		if u := w.alice(); u.Email() != former || u.Has(identity.MethodTOTP) == knows {
+			t.Errorf("password known: %v, address %s, methods %v", knows, u.Email(), u.Authenticators)
+		}
 	}
 }
 

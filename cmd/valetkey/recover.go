@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/internal/useradmin"
 	"github.com/valetkey/valetkey/ui"
@@ -49,6 +50,9 @@ func (c *usersRecoverCommand) Run(ctx context.Context, o *output) error {
 		return usageError{fmt.Errorf("%q is disabled or retired, and could not sign in afterwards", user.Username)}
 	}
 	link, err := useradmin.NewRecovery(ctx, store, &config, user, c.Lifetime, ui.RecoveryPath)
+	if errors.Is(err, identity.ErrNoRecoveryLink) {
+		return usageError{errors.New("recovery.operator_link is off, so only the last administrator can get a link")}
+	}
 	if err != nil {
 		return err
 	}

@@ -75,7 +75,11 @@ var (
 	MethodRemoved    = add("method.removed", warn, join(user, []string{"method", "authenticator"}), "a user removed a way to sign in")
 
 	MethodChangeUndone = add("method.change_undone", warn, join(user, []string{"changes"}), "a user undid a change of how they sign in with the link of a notice; all sessions and tokens ended")
-	UserRecovered      = add("user.recovered", warn, user, "a user got back in with a link from an operator; all ways to sign in were replaced by a new password, and all sessions and tokens ended")
+	UserRecovered      = add("user.recovered", warn, user, "a user got back in with a link from an operator or after the delay of a recovery by mail, and all ways to sign in were replaced by a new password; or with a message and a recovery code. All sessions and tokens ended")
+	RecoveryRequested  = sampled("recovery.requested", info, join(user, []string{"unknown_account", "reason", "address"}), "a message with which a user can begin a recovery by mail was requested; if there is a reason, no message was sent")
+	RecoveryBegun      = add("recovery.begun", warn, user, "a user who reads the mailbox of an account began a recovery; it can be completed after a delay, and stopped until then")
+	RecoveryStopped    = add("recovery.stopped", warn, user, "a user stopped a recovery by mail")
+	RecoveryReady      = add("recovery.ready", warn, user, "the delay of a recovery by mail is over; the link that completes it was sent")
 
 	UsernameChanged          = add("username.changed", info, user, "a user changed the username")
 	AccountLockedDown        = add("account.locked_down", warn, user, "a user reported that someone else used the account; all sessions and tokens ended, and a new password is required")

@@ -19,7 +19,7 @@ func NewRecovery(ctx context.Context, store *database.Database, c *configuration
 	if err != nil || issuer.Host == "" {
 		return "", fmt.Errorf("the issuer %q is not a URL", c.Issuer)
 	}
-	accounts, err := accountsOf(store.Store)
+	accounts, err := accountsOf(store.Store, c.Recovery.Ways())
 	if err != nil {
 		return "", err
 	}

@@ -32,7 +32,7 @@ type User struct {
 // Find returns the user with a username, e-mail address or sub. The error is ErrNotFound if there
 // is none.
 func Find(ctx context.Context, store *sqldb.Store, name string) (*User, error) {
-	accounts, err := accountsOf(store)
+	accounts, err := accountsOf(store, identity.Recovery{})
 	if err != nil {
 		return nil, err
 	}
@@ -65,8 +65,8 @@ func Find(ctx context.Context, store *sqldb.Store, name string) (*User, error) {
 	return details, nil
 }
 
-func accountsOf(store *sqldb.Store) (*identity.Accounts, error) {
-	accounts, err := identity.New(identity.Config{Store: store, Logger: slog.New(slog.DiscardHandler)})
+func accountsOf(store *sqldb.Store, recovery identity.Recovery) (*identity.Accounts, error) {
+	accounts, err := identity.New(identity.Config{Store: store, Recovery: recovery, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return nil, fmt.Errorf("set up accounts: %w", err)
 	}
@@ -85,7 +85,7 @@ func SetDisabled(ctx context.Context, store *sqldb.Store, sub string, disabled b
 // SetPassword sets the password of a user, by sub, and ends every session, code and token. The
 // error is an *identity.WeakPasswordError if the password is too weak.
 func SetPassword(ctx context.Context, store *sqldb.Store, sub, password string) error {
-	accounts, err := accountsOf(store)
+	accounts, err := accountsOf(store, identity.Recovery{})
 	if err != nil {
 		return err
 	}
@@ -127,7 +127,7 @@ func changeUser(ctx context.Context, store *sqldb.Store, sub string, change func
 // the user has granted to applications. It takes effect immediately on all servers that use the
 // store, and they notify the applications.
 func Revoke(ctx context.Context, store *sqldb.Store, name string) error {
-	accounts, err := accountsOf(store)
+	accounts, err := accountsOf(store, identity.Recovery{})
 	if err != nil {
 		return err
 	}
