@@ -50,7 +50,8 @@ func (s *Server) wire(ctx context.Context) (err error) {
 	}
 	s.management, err = manage.New(manage.Config{
 		Issuer: s.config.Issuer, Version: Version, Store: s.store, Engine: s.engine, RemoteAddr: s.proxies.Of, Logger: s.log,
-		Source: s.config.Source, File: s.config.File,
+		Accounts: s.accounts, RecoveryPath: ui.RecoveryPath, InvitationPath: ui.InvitationPath,
+		Configuration: &s.config.Configuration, Lifetimes: s.config.Lifetimes.Engine(), File: s.config.File,
 	})
 	if err != nil {
 		return fmt.Errorf("set up the management API: %w", err)

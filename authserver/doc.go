@@ -83,6 +83,7 @@
 //	revoke.go          revocation of a token (RFC 7009) or of everything of a user
 //	statuslist.go      token status lists
 //	ownapi.go          access tokens for an API of the server itself
+//	issuedtoken.go     describes stored tokens without their secrets
 //	userinfo.go        the UserInfo endpoint, bearer tokens
 //
 // Sender-constrained tokens:

@@ -92,7 +92,7 @@ type User struct {
 	Claims        map[string]any
 	Disabled      bool
 	Administrator bool
-	// Origin is how the user was created: OriginDeclared, OriginSignedUp or OriginSetup.
+	// Origin is how the user was created: one of the Origin constants.
 	Origin string
 	// RetiredAt is when a declaration stopped naming the user; zero if it did not. The record is
 	// kept, and treated as disabled.
@@ -222,6 +222,7 @@ const (
 	OriginDeclared = "declared"  // by an operator
 	OriginSignedUp = "signed_up" // by the user
 	OriginSetup    = "setup"     // with the link for the first administrator
+	OriginCreated  = "created"   // by someone who manages users
 )
 
 // SessionFamily is the ticket family of a user's sign-in sessions.

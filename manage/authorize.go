@@ -11,6 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/valetkey/valetkey/audit"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/manage/api"
 	"github.com/valetkey/valetkey/oauth"
@@ -87,7 +88,20 @@ func (a *API) authorize(ctx huma.Context, next func(huma.Context)) {
 		writeProblem(w, http.StatusForbidden, detail)
 		return
 	}
-	next(huma.WithValue(ctx, principalKey{}, p))
+	acting := audit.WithActor(context.WithValue(r.Context(), principalKey{}, p), p.actor())
+	next(huma.WithContext(ctx, acting))
+}
+
+// actor returns the author of what the principal changes.
+func (p *principal) actor() audit.Actor {
+	actor := audit.Actor{Kind: audit.KindClient, Address: p.address.String()}
+	if p.client != nil {
+		actor.ID, actor.Name = p.client.ID, p.client.ClientName
+	}
+	if p.user != nil {
+		actor.Kind, actor.ClientID, actor.ID, actor.Name = audit.KindUser, actor.ID, p.user.ID, p.user.Username
+	}
+	return actor
 }
 
 // identify returns who sends a request: the user of a call from within the process, or the user or

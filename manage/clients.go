@@ -36,6 +36,9 @@ func (a *API) registerClients() {
 	register(a, api.ClientsWrite, operation{id: "create-client", method: http.MethodPost, path: "/clients", summary: "Create a client", status: http.StatusCreated}, a.createClient)
 	register(a, api.ClientsWrite, operation{id: "update-client", method: http.MethodPut, path: "/clients/{client_id}", summary: "Replace the members of a client"}, a.updateClient)
 	register(a, api.ClientsWrite, operation{id: "delete-client", method: http.MethodDelete, path: "/clients/{client_id}", summary: "Delete a client and end everything that was issued to it"}, a.deleteClient)
+	register(a, api.ClientsWrite, operation{id: "add-client-secret", method: http.MethodPost, path: "/clients/{client_id}/secrets", summary: "Add a second client secret; both are valid", status: http.StatusCreated}, a.addSecret)
+	register(a, api.ClientsWrite, operation{id: "remove-old-client-secret", method: http.MethodDelete, path: "/clients/{client_id}/secrets/old", summary: "Remove the older of two client secrets"}, a.removeOldSecret)
+	register(a, api.SessionsWrite, operation{id: "end-client", method: http.MethodPost, path: "/clients/{client_id}/end", summary: "End every code and token that was issued to a client"}, a.endClient)
 }
 
 type listClientsInput struct {
@@ -143,7 +146,7 @@ func (a *API) createClient(ctx context.Context, p *principal, in *createClientIn
 	c := &record.Client{ID: cmp.Or(in.Body.ID, storage.NewID()), ClientMetadata: in.Body.ClientMetadata, ClientSettings: in.Body.ClientSettings}
 	secret := ""
 	if needsSecret(c) {
-		secret = rand.Text() + rand.Text()
+		secret = newClientSecret()
 		c.Secrets = []string{secret}
 	}
 	if err := a.checkClient(p, c); err != nil {
@@ -178,6 +181,9 @@ func needsSecret(c *record.Client) bool {
 // checkClient returns an error if a client must not be stored, or not by the principal.
 func (a *API) checkClient(p *principal, c *record.Client) error {
 	problems := authserver.CheckClient(*c)
+	if profile := a.config.Configuration.Profile; profile != "" {
+		problems = append(problems, authserver.CheckClientProfile(*c, profile)...)
+	}
 	if c.ID != strings.TrimSpace(c.ID) || strings.ContainsFunc(c.ID, func(r rune) bool { return r < 0x20 || r > 0x7e }) {
 		problems = append(problems, authserver.ClientProblem{Member: "client_id", Message: "must consist of printable ASCII characters (RFC 6749, appendix A.1)"})
 	}
@@ -262,3 +268,71 @@ func (a *API) deleteClient(ctx context.Context, p *principal, in *deleteClientIn
 	}
 	return nil, err
 }
+
+type secretInput struct {
+	ClientID
+	Existing
+}
+
+type secretOutput struct {
+	ETag string `header:"ETag"`
+	Body api.ClientSecret
+}
+
+// addSecret adds a secret. The client changes to it while the old one is still valid, and then the old
+// one is removed, so that no request fails.
+func (a *API) addSecret(ctx context.Context, p *principal, in *secretInput) (*secretOutput, error) {
+	secret := newClientSecret()
+	out, err := a.changeClient(ctx, p, in.ID, in.Existing, func(c *record.Client) error {
+		switch {
+		case !needsSecret(c):
+			return huma.Error409Conflict("the client authenticates with " + c.TokenEndpointAuthMethod + ", not with a secret")
+		case len(c.Secrets) >= 2:
+			return huma.Error409Conflict("the client has two secrets already: remove the older one first")
+		}
+		c.Secrets = append(slices.Clone(c.Secrets), secret)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if in.DryRun {
+		secret = ""
+	}
+	return &secretOutput{out.ETag, api.ClientSecret{Secret: secret}}, nil
+}
+
+func (a *API) removeOldSecret(ctx context.Context, p *principal, in *secretInput) (*clientOutput, error) {
+	return a.changeClient(ctx, p, in.ID, in.Existing, func(c *record.Client) error {
+		if len(c.Secrets) < 2 {
+			return huma.Error409Conflict("the client has one secret only: add another one first")
+		}
+		c.Secrets = slices.Clone(c.Secrets[1:])
+		return nil
+	})
+}
+
+// endClient ends what was issued to a client, also if a file declares it. The record stays as it is.
+func (a *API) endClient(ctx context.Context, _ *principal, in *secretInput) (*clientOutput, error) {
+	var ended record.Client
+	err := a.config.Store.UpdateClient(ctx, in.ID, func(c *record.Client) error {
+		tag, err := a.clientTag(c)
+		if err != nil {
+			return err
+		}
+		if err := mustMatch(in.IfMatch, tag); err != nil {
+			return err
+		}
+		c.End(time.Now())
+		if ended = *c; in.DryRun {
+			return errDryRun
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errDryRun) {
+		return nil, err
+	}
+	return a.clientOutput(&ended)
+}
+
+func newClientSecret() string { return rand.Text() + rand.Text() }

@@ -13,6 +13,10 @@
 //	record.go     versions of records (ETag, If-Match), pages of a list
 //	clients.go    clients of the authorization server
 //	users.go      users
+//	userchange.go changes of users, recovery links, invitations
+//	scopes.go, resources.go, configuration.go, sessions.go, grants.go, tokens.go, keys.go,
+//	registrations.go, explanations.go, outbox.go
+//	              what their names say
 package manage
 
 import (
@@ -31,6 +35,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/internal/database"
 	"github.com/valetkey/valetkey/manage/api"
@@ -39,20 +44,26 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// Config configures an API. Logger, Source and File are optional.
+// Config configures an API. Logger and File are optional.
 type Config struct {
 	Issuer string
 	// Version is the version of the program.
-	Version string
-	Store   *database.Database
+	Version  string
+	Store    *database.Database
+	Accounts *identity.Accounts
+	// RecoveryPath and InvitationPath return the paths of the pages that links lead to.
+	RecoveryPath, InvitationPath func(token string) string
+	// Lifetimes are those of the engine.
+	Lifetimes authserver.Lifetimes
+	// Configuration is shown, without secrets.
+	Configuration *configuration.Configuration
 	// Engine verifies access tokens. Its Config.OwnAPI is OwnAPI.
 	Engine *authserver.Server
 	// RemoteAddr returns the address of the caller behind trusted proxies.
 	RemoteAddr func(r *http.Request) netip.Addr
 	Logger     *slog.Logger
-	// Source is the name of the declarations of this server, and File the path of the file that has
-	// them, if there is one.
-	Source, File string
+	// File is the path of the file that has the declarations of this server; "" if there is none.
+	File string
 }
 
 // API serves the management API. It is safe for concurrent use.
@@ -85,10 +96,21 @@ func New(config Config) (*API, error) {
 	a.registerWhoami()
 	a.registerClients()
 	a.registerUsers()
+	a.registerUserChanges()
+	a.registerScopes()
+	a.registerResources()
+	a.registerConfiguration()
+	a.registerSessions()
+	a.registerGrants()
+	a.registerTokens()
+	a.registerKeys()
+	a.registerRegistrations()
+	a.registerExplanations()
+	a.registerOutbox()
 	if a.document, err = json.Marshal(a.huma.OpenAPI()); err != nil {
 		return nil, fmt.Errorf("encode the OpenAPI document: %w", err)
 	}
-	a.otherMethods()
+	a.mux.HandleFunc("/", a.elsewhere)
 	return a, nil
 }
 
@@ -169,7 +191,7 @@ func roleOfClient(c *record.Client) api.Role {
 // fileOf returns the file of a source of declarations, or its name if it is another server's; "" for
 // no source.
 func (a *API) fileOf(source string) string {
-	if source != "" && source == a.config.Source {
+	if source != "" && source == a.config.Configuration.Source {
 		return cmp.Or(a.config.File, source)
 	}
 	return source
@@ -214,24 +236,20 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.mux.ServeHTTP(w, r)
 }
 
-// otherMethods responds to requests with a method that no operation at the path has.
-func (a *API) otherMethods() {
-	for path, item := range a.huma.OpenAPI().Paths {
-		var methods []string
-		for method, operation := range map[string]*huma.Operation{
-			http.MethodGet: item.Get, http.MethodPost: item.Post, http.MethodPut: item.Put, http.MethodDelete: item.Delete,
-		} {
-			if operation != nil {
-				methods = append(methods, method)
-			}
+// elsewhere responds to requests that no operation handles.
+func (a *API) elsewhere(w http.ResponseWriter, r *http.Request) {
+	var methods []string
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
+		other := r.Clone(r.Context())
+		other.Method = method
+		if _, pattern := a.mux.Handler(other); pattern != "/" {
+			methods = append(methods, method)
 		}
-		allow := sortedJoin(methods)
-		a.mux.HandleFunc(a.base+path, func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Allow", allow)
-			writeProblem(w, http.StatusMethodNotAllowed, "the methods at this address are "+allow)
-		})
 	}
-	a.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+	if methods == nil {
 		writeProblem(w, http.StatusNotFound, "there is no operation at this address; "+a.base+"/openapi.json describes all of them")
-	})
+		return
+	}
+	w.Header().Set("Allow", strings.Join(methods, ", "))
+	writeProblem(w, http.StatusMethodNotAllowed, "the methods at this address are "+strings.Join(methods, ", "))
 }

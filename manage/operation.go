@@ -26,6 +26,8 @@ type operation struct {
 	id, method, path, summary string
 	// status is the status of a successful response; 0 is 200, or 204 without a body.
 	status int
+	// refuses says that the operation changes nothing, and tells where to make the change.
+	refuses bool
 }
 
 // register adds an operation. It is the only function that does, and panics if the permission is not
@@ -35,7 +37,7 @@ func register[I, O any](a *API, permission api.Permission, op operation, run fun
 	switch {
 	case permission != anyRole && permission.Description() == "":
 		panic("manage: the operation " + op.id + " has no permission")
-	case op.method != http.MethodGet && (permission == anyRole || permission.Reads()):
+	case op.method != http.MethodGet && !op.refuses && (permission == anyRole || permission.Reads()):
 		panic("manage: the operation " + op.id + " changes something, and its permission is to read")
 	}
 	scopes := []string{}

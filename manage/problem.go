@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
-	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -76,8 +74,4 @@ func mustNotBeDeclared(what, file string) error {
 		return nil
 	}
 	return huma.Error409Conflict(fmt.Sprintf("%s is declared in %s: change it there, then reload the configuration", what, file))
-}
-
-func sortedJoin(values []string) string {
-	return strings.Join(slices.Sorted(slices.Values(values)), ", ")
 }

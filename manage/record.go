@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -70,6 +71,26 @@ func (l *List) after() (string, error) {
 
 // cursor returns the cursor of the page after an entry with a key.
 func cursor(key string) string { return base64.RawURLEncoding.EncodeToString([]byte(key)) }
+
+// pageOf returns a page of a list that is in memory.
+func pageOf[T any](l *List, all []T, key func(*T) string) (page []T, next string, err error) {
+	after, err := l.after()
+	if err != nil {
+		return nil, "", err
+	}
+	slices.SortFunc(all, func(a, b T) int { return strings.Compare(key(&a), key(&b)) })
+	page = []T{}
+	for i := range all {
+		if after != "" && key(&all[i]) <= after {
+			continue
+		}
+		if len(page) == l.Limit {
+			return page, cursor(key(&page[l.Limit-1])), nil
+		}
+		page = append(page, all[i])
+	}
+	return page, "", nil
+}
 
 // filtered reads entries until a page is full of those that match, or there are no more, or it has read
 // ten pages: then the page has fewer entries, or none, and a cursor. read returns at most limit

@@ -50,7 +50,7 @@ var rules = map[string]rule{
 		why: "it verifies passkeys and stores nothing; stores and other packages of sign-in do not link WebAuthn"},
 	"manage/api": {knows: []string{"oauth", "storage/record"},
 		why: "a program that calls the management API links neither the server nor a database"},
-	"manage": {knows: []string{"audit", "authserver", "identity", "internal/database", "manage/api", "oauth", "storage", "storage/record"}, uses: []string{"github.com/danielgtaylor/huma/v2"},
+	"manage": {knows: []string{"audit", "authserver", "configuration", "identity", "internal/ticketkind", "storage/declaration", "storage/sqldb", "internal/database", "manage/api", "oauth", "storage", "storage/record"}, uses: []string{"github.com/danielgtaylor/huma/v2"},
 		why: "it is one of the ways to change records, and knows no pages"},
 	"ui": {knows: []string{"audit", "authserver", "deviceqr", "identity", "identity/passkey", "identity/upstream", "mail", "oauth", "storage", "internal/event", "internal/ratelimit", "storage/record", "ui/messages", "ui/theme"}, uses: []string{"golang.org/x/text"},
 		why: "ui connects users and the protocol, with any store"},

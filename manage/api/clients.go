@@ -45,6 +45,9 @@ type CreatedClient struct {
 
 // ClientSecret is a new client secret, which is not shown again.
 type ClientSecret struct {
+	// ETag is the version of the client with the new secret.
+	ETag string `json:"-"`
+
 	Secret string `json:"client_secret" doc:"Shown this once"`
 }
 

@@ -2,9 +2,11 @@
 // nor a database.
 //
 //	permission.go  permissions and roles
-//	client.go      calls the API
+//	connection.go  calls the API
+//	calls.go       the operations, one function each
 //	clients.go     clients of the authorization server
 //	users.go       users
+//	records.go     everything else
 package api
 
 import "slices"

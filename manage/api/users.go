@@ -1,6 +1,10 @@
 package api
 
-import "time"
+import (
+	"time"
+
+	"github.com/valetkey/valetkey/storage/record"
+)
 
 // User is a user.
 type User struct {
@@ -34,6 +38,31 @@ type Method struct {
 	Name      string     `json:"name,omitempty" doc:"As the user called it"`
 	CreatedAt time.Time  `json:"created_at"`
 	LastUsed  *time.Time `json:"last_used,omitempty"`
+}
+
+// UserMembers are the members of a user that can be set. Users set passwords and other means to sign in
+// themselves, at first with the link of a Recovery.
+type UserMembers struct {
+	Username string         `json:"username" minLength:"1" maxLength:"255"`
+	Claims   map[string]any `json:"claims,omitempty" doc:"OpenID Connect's standard claims, and others; preferred_username and sub come from the record"`
+	Disabled bool           `json:"disabled,omitempty" doc:"Disabling ends everything that was issued to the user"`
+}
+
+// UserRole is the role of a user.
+type UserRole struct {
+	Role Role `json:"role" enum:",administrator,operator,support,auditor" doc:"Empty for none"`
+}
+
+// LinkRequest asks for a link.
+type LinkRequest struct {
+	Email    string          `json:"email,omitempty" maxLength:"320" doc:"For an invitation: only a message to this address has the link"`
+	Lifetime record.Duration `json:"lifetime,omitzero" doc:"Such as 24h, the default"`
+}
+
+// Link is a link to hand to a person. It works once.
+type Link struct {
+	URL       string    `json:"url,omitempty" doc:"Shown this once; absent if a message has it"`
+	ExpiresAt time.Time `json:"expires_at"`
 }
 
 // UserPage is a page of users.

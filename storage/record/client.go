@@ -37,11 +37,15 @@ func (c *Client) Active() bool { return !c.Disabled && c.RetiredAt.IsZero() }
 // register.
 func (c *Client) Vouched() bool { return c.Registration == nil || c.Registration.Vouched }
 
+// End ends everything that was issued to the client until now. Functions passed to
+// Store.UpdateClient call it.
+func (c *Client) End(now time.Time) { c.EndedAt = now }
+
 // Settle is called by stores when a client changes. It reports whether what was issued to the
-// client ends, because the client has become inactive, or active again, and sets EndedAt. A
-// flow that began while the client was inactive cannot be completed afterwards.
+// client ends, because End was called, or because the client has become inactive, or active again,
+// and sets EndedAt. A flow that began while the client was inactive cannot be completed afterwards.
 func (c *Client) Settle(now time.Time, before *Client) bool {
-	if c.Active() == before.Active() {
+	if c.Active() == before.Active() && c.EndedAt.Equal(before.EndedAt) {
 		return false
 	}
 	c.EndedAt = now

@@ -84,16 +84,18 @@ func (s *Store) declaredState(ctx context.Context, q querier, selection declarat
 }
 
 func recordRows[T any](ctx context.Context, q querier, query string) ([]declaration.Row[T], error) {
-	return collect(ctx, q, func(rows row) (row declaration.Row[T], err error) {
-		var encoded, named string
-		var retired int64
-		if err := rows.Scan(&encoded, &row.Source, &named, &retired); err != nil {
-			return row, err
-		}
-		row.RetiredAt, row.Named = fromMilliseconds(retired), decodeNames(named)
-		err = json.Unmarshal([]byte(encoded), &row.Record)
+	return collect(ctx, q, scanRecordRow[T], query)
+}
+
+func scanRecordRow[T any](rows row) (row declaration.Row[T], err error) {
+	var encoded, named string
+	var retired int64
+	if err := rows.Scan(&encoded, &row.Source, &named, &retired); err != nil {
 		return row, err
-	}, query)
+	}
+	row.RetiredAt, row.Named = fromMilliseconds(retired), decodeNames(named)
+	err = json.Unmarshal([]byte(encoded), &row.Record)
+	return row, err
 }
 
 func decodeNames(encoded string) (names []string) {

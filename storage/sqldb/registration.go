@@ -53,62 +53,6 @@ func (s *Store) RegisterClient(ctx context.Context, client *record.Client, most 
 	return nil
 }
 
-// CreateClient stores a new client that no source declares. It returns storage.ErrExists if there is
-// a client with that ID.
-func (s *Store) CreateClient(ctx context.Context, client *record.Client) error {
-	metadata, sealed, err := s.encodeClient(client)
-	if err != nil {
-		return err
-	}
-	err = s.transact(ctx, func(tx *sql.Tx) error {
-		if err := lockCatalogue(ctx, tx); err != nil {
-			return err
-		}
-		result, err := tx.ExecContext(ctx, `INSERT INTO clients (client_id, metadata, secrets, source) VALUES ($1, $2, $3, '') ON CONFLICT (client_id) DO NOTHING`,
-			client.ID, metadata, sealed)
-		if err != nil {
-			return err
-		}
-		if n, err := result.RowsAffected(); err != nil || n == 0 {
-			return errors.Join(storage.ErrExists, err)
-		}
-		return bumpVersion(ctx, tx)
-	})
-	if err != nil {
-		return fmt.Errorf("create client: %w", err)
-	}
-	return nil
-}
-
-// DeleteClientIf is DeleteClient if check, which is called with the current record, returns no
-// error; otherwise it returns that error. The record cannot change in between. It returns
-// storage.ErrNotFound if there is no such client.
-func (s *Store) DeleteClientIf(ctx context.Context, clientID string, check func(*record.Client) error) error {
-	err := s.transactLong(ctx, func(tx *sql.Tx) error {
-		if err := lockCatalogue(ctx, tx); err != nil {
-			return err
-		}
-		found, err := s.clients(ctx, tx, `WHERE client_id = $1`+s.database.forUpdate(), clientID)
-		if err != nil {
-			return err
-		}
-		if len(found) == 0 {
-			return storage.ErrNotFound
-		}
-		if err := check(&found[0]); err != nil {
-			return err
-		}
-		if err := s.deleteClient(ctx, tx, clientID); err != nil {
-			return err
-		}
-		return bumpVersion(ctx, tx)
-	})
-	if err != nil {
-		return fmt.Errorf("delete client: %w", err)
-	}
-	return nil
-}
-
 // removeUnused removes at most n clients that were never used, the oldest first. The error is
 // record.ErrTooManyClients if there are none.
 func (s *Store) removeUnused(ctx context.Context, tx *sql.Tx, n int) error {

@@ -1,0 +1,205 @@
+package api
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/valetkey/valetkey/storage/record"
+)
+
+// Scope is a scope that clients may request.
+type Scope struct {
+	// ETag is the version of the record, from and for the headers ETag and If-Match.
+	ETag string `json:"-"`
+
+	Name string `json:"name"`
+	ScopeMembers
+	Origin
+}
+
+// ScopeMembers are the members of a scope that can be set.
+type ScopeMembers struct {
+	Description string   `json:"description,omitempty" maxLength:"1000" doc:"What the scope allows, in plain words for users"`
+	Claims      []string `json:"claims,omitempty" doc:"Claims about the user that the scope releases"`
+	Optional    bool     `json:"optional,omitempty" doc:"Users can deselect it on the consent page"`
+}
+
+// ScopePage is a page of scopes.
+type ScopePage struct {
+	Scopes []Scope `json:"scopes"`
+	Page
+}
+
+// Resource is a protected resource, an API.
+type Resource struct {
+	// ETag is the version of the record, from and for the headers ETag and If-Match.
+	ETag string `json:"-"`
+
+	Identifier string `json:"identifier" maxLength:"1024"`
+	ResourceMembers
+	Origin
+}
+
+// ResourceMembers are the members of a resource that can be set. They have the names of a
+// configuration file.
+type ResourceMembers struct {
+	Name                 string          `json:"name,omitempty" maxLength:"255"`
+	Scopes               []string        `json:"scopes,omitempty"`
+	AccessTokenFormat    string          `json:"access_token_format,omitempty" enum:"jwt,opaque"`
+	IntrospectionClients []string        `json:"introspection_clients,omitempty"`
+	AccessTokenLifetime  record.Duration `json:"access_token_lifetime,omitzero"`
+	StatusList           bool            `json:"status_list,omitempty"`
+	AccessTokenClaims    []string        `json:"access_token_claims,omitempty"`
+}
+
+// ResourcePage is a page of resources.
+type ResourcePage struct {
+	Resources []Resource `json:"resources"`
+	Page
+}
+
+// Origin says where a record comes from.
+type Origin struct {
+	// DeclaredBy is the file that declares the record, which cannot be changed here then.
+	DeclaredBy string     `json:"declared_by,omitempty" doc:"The file that declares the record; it is changed there. \"server\" means that the server itself defines it."`
+	RetiredAt  *time.Time `json:"retired_at,omitempty" doc:"When the declaration was removed"`
+}
+
+// Section is a part of the configuration that is only in a file.
+type Section struct {
+	DeclaredBy string                     `json:"declared_by" doc:"The file that is to be changed"`
+	Settings   map[string]json.RawMessage `json:"settings" doc:"By the names of the file; secrets are left out"`
+}
+
+// Session is a sign-in session of a user.
+type Session struct {
+	ID         string     `json:"id"`
+	AuthTime   time.Time  `json:"auth_time"`
+	AMR        []string   `json:"amr" doc:"How the user authenticated (RFC 8176)"`
+	ACR        string     `json:"acr,omitempty"`
+	UserAgent  string     `json:"user_agent,omitempty"`
+	Address    string     `json:"address,omitempty"`
+	LastUsedAt *time.Time `json:"last_used_at,omitempty"`
+	ExpiresAt  time.Time  `json:"expires_at"`
+}
+
+// SessionList has the sessions of a user, at most 100.
+type SessionList struct {
+	Sessions []Session `json:"sessions"`
+}
+
+// Grant is what a user has allowed a client.
+type Grant struct {
+	ID        string    `json:"id"`
+	Subject   string    `json:"sub"`
+	ClientID  string    `json:"client_id"`
+	Scope     string    `json:"scope"`
+	Declined  string    `json:"declined,omitempty" doc:"Optional scopes that the user deselected"`
+	Resources []string  `json:"resources,omitempty"`
+	CreatedAt time.Time `json:"created_at"`
+	UpdatedAt time.Time `json:"updated_at"`
+}
+
+// GrantPage is a page of grants.
+type GrantPage struct {
+	Grants []Grant `json:"grants"`
+	Page
+}
+
+// Token is a token that was issued, without its secret. Access tokens that are JWTs and belong to a
+// refresh token are not listed: they end with it.
+type Token struct {
+	Reference string    `json:"reference" doc:"Identifies the token; it cannot be used as a token"`
+	Kind      string    `json:"kind" enum:"refresh_token,access_token" doc:"access_token also stands for a JWT that was issued without a refresh token"`
+	ClientID  string    `json:"client_id"`
+	Subject   string    `json:"sub,omitempty"`
+	Scope     string    `json:"scope,omitempty"`
+	Resources []string  `json:"resources,omitempty"`
+	IssuedAt  time.Time `json:"issued_at" doc:"When its authorization was issued"`
+	ExpiresAt time.Time `json:"expires_at"`
+	Bound     bool      `json:"bound" doc:"Only the holder of a key can use it"`
+}
+
+// TokenList has the tokens of a user or client, at most 1000.
+type TokenList struct {
+	Tokens []Token `json:"tokens"`
+}
+
+// Key is a key of the server. Its private part is never shown.
+type Key struct {
+	ID             string     `json:"kid"`
+	Algorithm      string     `json:"alg"`
+	Use            string     `json:"use" enum:"sig,enc"`
+	Status         string     `json:"status" enum:"published,active,replaced" doc:"published: signs later; active: signs now; replaced: only verifies what it signed"`
+	CreatedAt      time.Time  `json:"created_at"`
+	SignsFrom      time.Time  `json:"signs_from"`
+	PublishedUntil *time.Time `json:"published_until,omitempty" doc:"When it is removed; absent if it has no successor"`
+}
+
+// KeyList has all keys.
+type KeyList struct {
+	Keys []Key `json:"keys"`
+}
+
+// Rotation replaces keys.
+type Rotation struct {
+	Algorithm string `json:"alg,omitempty" maxLength:"64" doc:"The algorithm whose key is replaced; every one that has a key if it is left out"`
+	Now       bool   `json:"now,omitempty" doc:"The new key signs at once, also if clients have an older key set in memory"`
+	Revoke    bool   `json:"revoke,omitempty" doc:"Also removes the old keys at once: nothing that they signed is valid any longer"`
+}
+
+// InitialAccessToken lets clients register themselves.
+type InitialAccessToken struct {
+	ID        string    `json:"id"`
+	Note      string    `json:"note,omitempty"`
+	Uses      int       `json:"uses"`
+	Left      int       `json:"left"`
+	CreatedAt time.Time `json:"created_at"`
+	ExpiresAt time.Time `json:"expires_at"`
+}
+
+// InitialAccessTokenList has the tokens that are valid, at most 1000.
+type InitialAccessTokenList struct {
+	Mode   string               `json:"mode" doc:"off, initial_access_token or open; it is set in the configuration file"`
+	Tokens []InitialAccessToken `json:"initial_access_tokens"`
+}
+
+// NewInitialAccessToken is an initial access token to create.
+type NewInitialAccessToken struct {
+	Note      string          `json:"note,omitempty" maxLength:"255"`
+	Uses      int             `json:"uses,omitempty" minimum:"1" maximum:"1000" doc:"How many clients can register with it; 1 if it is left out"`
+	ExpiresIn record.Duration `json:"expires_in,omitzero" doc:"Such as 24h, the default"`
+}
+
+// CreatedInitialAccessToken is a new initial access token.
+type CreatedInitialAccessToken struct {
+	Token     string    `json:"initial_access_token" doc:"Shown this once"`
+	ExpiresAt time.Time `json:"expires_at"`
+}
+
+// Explanation is the ladder of checks of a refused request.
+type Explanation struct {
+	record.Trace
+}
+
+// ExplanationPage is a page of explanations, the newest first.
+type ExplanationPage struct {
+	Explanations []Explanation `json:"explanations"`
+	Page
+}
+
+// Message is a message that waits to be sent. Its content is not shown.
+type Message struct {
+	ID        string    `json:"id"`
+	Outbox    string    `json:"outbox" enum:"clients,users" doc:"clients: such as logout tokens; users: mail"`
+	Receiver  string    `json:"receiver"`
+	CreatedAt time.Time `json:"created_at"`
+	DueAt     time.Time `json:"due_at" doc:"When it is tried next"`
+	Attempts  int       `json:"attempts" doc:"How often it was tried; it has failed as often, or is being sent"`
+}
+
+// MessagePage is a page of messages.
+type MessagePage struct {
+	Messages []Message `json:"messages"`
+	Page
+}

@@ -1,0 +1,245 @@
+package sqldb
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/declaration"
+	"github.com/valetkey/valetkey/storage/record"
+)
+
+// The queries and changes that only the management API needs.
+
+// CreateClient stores a new client that no source declares. It returns storage.ErrExists if there is
+// a client with that ID.
+func (s *Store) CreateClient(ctx context.Context, client *record.Client) error {
+	metadata, sealed, err := s.encodeClient(client)
+	if err != nil {
+		return err
+	}
+	err = s.transact(ctx, func(tx *sql.Tx) error {
+		if err := lockCatalogue(ctx, tx); err != nil {
+			return err
+		}
+		result, err := tx.ExecContext(ctx, `INSERT INTO clients (client_id, metadata, secrets, source) VALUES ($1, $2, $3, '') ON CONFLICT (client_id) DO NOTHING`,
+			client.ID, metadata, sealed)
+		if err != nil {
+			return err
+		}
+		if n, err := result.RowsAffected(); err != nil || n == 0 {
+			return errors.Join(storage.ErrExists, err)
+		}
+		return bumpVersion(ctx, tx)
+	})
+	if err != nil {
+		return fmt.Errorf("create client: %w", err)
+	}
+	return nil
+}
+
+// DeleteClientIf is DeleteClient if check, which is called with the current record, returns no
+// error; otherwise it returns that error. The record cannot change in between. It returns
+// storage.ErrNotFound if there is no such client.
+func (s *Store) DeleteClientIf(ctx context.Context, clientID string, check func(*record.Client) error) error {
+	err := s.transactLong(ctx, func(tx *sql.Tx) error {
+		if err := lockCatalogue(ctx, tx); err != nil {
+			return err
+		}
+		found, err := s.clients(ctx, tx, `WHERE client_id = $1`+s.database.forUpdate(), clientID)
+		if err != nil {
+			return err
+		}
+		if len(found) == 0 {
+			return storage.ErrNotFound
+		}
+		if err := check(&found[0]); err != nil {
+			return err
+		}
+		if err := s.deleteClient(ctx, tx, clientID); err != nil {
+			return err
+		}
+		return bumpVersion(ctx, tx)
+	})
+	if err != nil {
+		return fmt.Errorf("delete client: %w", err)
+	}
+	return nil
+}
+
+// ScopeRows returns all scopes, also retired ones, ordered by name.
+func (s *Store) ScopeRows(ctx context.Context) ([]declaration.Row[record.Scope], error) {
+	rows, err := recordRows[record.Scope](ctx, s.database.read(), `SELECT record, source, named, retired FROM scopes ORDER BY name`)
+	if err != nil {
+		return nil, fmt.Errorf("read scopes: %w", err)
+	}
+	return rows, nil
+}
+
+// ResourceRows returns all resources, also retired ones, ordered by identifier.
+func (s *Store) ResourceRows(ctx context.Context) ([]declaration.Row[record.Resource], error) {
+	rows, err := recordRows[record.Resource](ctx, s.database.read(), `SELECT record, source, named, retired FROM resources ORDER BY identifier`)
+	if err != nil {
+		return nil, fmt.Errorf("read resources: %w", err)
+	}
+	return rows, nil
+}
+
+// ChangeScope changes the scope with a name: it calls change with the current row, or nil if there is
+// none, and stores what change returns, or deletes the scope if that is nil. No one else changes
+// scopes, resources, clients or keys in between. If change returns an error, nothing changes.
+func (s *Store) ChangeScope(ctx context.Context, name string, change func(*declaration.Row[record.Scope]) (*record.Scope, error)) error {
+	return changeRecord(ctx, s, "scopes", "name", name, change)
+}
+
+// ChangeResource is ChangeScope for the resource with an identifier.
+func (s *Store) ChangeResource(ctx context.Context, identifier string, change func(*declaration.Row[record.Resource]) (*record.Resource, error)) error {
+	return changeRecord(ctx, s, "resources", "identifier", identifier, change)
+}
+
+func changeRecord[T any](ctx context.Context, s *Store, table, key, name string, change func(*declaration.Row[T]) (*T, error)) error {
+	if !storable(name) {
+		return storage.ErrNotFound
+	}
+	err := s.transact(ctx, func(tx *sql.Tx) error {
+		if err := lockCatalogue(ctx, tx); err != nil {
+			return err
+		}
+		rows, err := collect(ctx, tx, scanRecordRow[T], `SELECT record, source, named, retired FROM `+table+` WHERE `+key+` = $1`, name)
+		if err != nil {
+			return err
+		}
+		var before *declaration.Row[T]
+		if len(rows) > 0 {
+			before = &rows[0]
+		}
+		after, err := change(before)
+		if err != nil {
+			return err
+		}
+		if after == nil {
+			_, err = tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE `+key+` = $1`, name)
+		} else {
+			var encoded []byte
+			if encoded, err = json.Marshal(after); err == nil {
+				_, err = tx.ExecContext(ctx, `INSERT INTO `+table+` (`+key+`, record, source, named, retired) VALUES ($1, $2, '', '', 0)
+					ON CONFLICT (`+key+`) DO UPDATE SET record = excluded.record`, name, string(encoded))
+			}
+		}
+		if err != nil {
+			return err
+		}
+		return bumpVersion(ctx, tx)
+	})
+	if err != nil {
+		return fmt.Errorf("change %s: %w", table, err)
+	}
+	return nil
+}
+
+// GrantsTo lists the grants to a client, in the order of their subjects, starting after a subject.
+func (s *Store) GrantsTo(ctx context.Context, clientID, after string, limit int) ([]record.Grant, error) {
+	if !storable(clientID) || !storable(after) {
+		return nil, nil
+	}
+	return grants(ctx, s.database.read(), `WHERE client_id = $1 AND subject > $2 ORDER BY subject LIMIT $3`, clientID, after, max(limit, 0))
+}
+
+// TicketsOfGrant returns the tickets of some kinds that belong to a grant and have not expired, at
+// most limit for each kind, those that expire last first.
+func (s *Store) TicketsOfGrant(ctx context.Context, now time.Time, grant string, limit int, kinds ...storage.Kind) (found []storage.Ticket, err error) {
+	for _, kind := range kinds {
+		tickets, err := collectTickets(ctx, s.database.read(), `SELECT `+ticketColumns+` FROM tickets
+			WHERE grant_id = $1 AND grant_id <> '' AND kind = $2 AND expires > $3 ORDER BY expires + 0 DESC, id LIMIT $4`,
+			grant, string(kind), now.UnixMilli(), max(limit, 0))
+		if err != nil {
+			return nil, fmt.Errorf("list the tickets of a grant: %w", err)
+		}
+		found = append(found, tickets...)
+	}
+	return found, nil
+}
+
+// StoredTrace is a trace with its place in the order in which traces were stored.
+type StoredTrace struct {
+	Sequence int64
+	record.Trace
+}
+
+// Traces lists explained refusals, the newest first, starting before a sequence; zero for the newest.
+func (s *Store) Traces(ctx context.Context, before int64, limit int) ([]StoredTrace, error) {
+	traces, err := collect(ctx, s.database.read(), func(rows row) (t StoredTrace, err error) {
+		var encoded string
+		if err := rows.Scan(&t.Sequence, &encoded); err != nil {
+			return t, err
+		}
+		err = json.Unmarshal([]byte(encoded), &t.Trace)
+		return t, err
+	}, `SELECT seq, record FROM traces WHERE seq < $1 OR $1 = 0 ORDER BY seq DESC LIMIT $2`, before, max(limit, 0))
+	if err != nil {
+		return nil, fmt.Errorf("list traces: %w", err)
+	}
+	return traces, nil
+}
+
+// WaitingMessages lists the messages of an outbox, in the order of their IDs, starting after an ID.
+// Their Data is nil.
+func (s *Store) WaitingMessages(ctx context.Context, mail bool, after string, limit int) ([]storage.Message, error) {
+	if !storable(after) {
+		return nil, nil
+	}
+	messages, err := collect(ctx, s.database.read(), scanMessage, s.outboxOf(mail).query(`SELECT id, owner, created, due, attempts FROM outbox WHERE id > $1 ORDER BY id LIMIT $2`), after, max(limit, 0))
+	if err != nil {
+		return nil, fmt.Errorf("list messages: %w", err)
+	}
+	return messages, nil
+}
+
+// ChangeMessage makes a message due now, or removes it, and returns it as it was. It returns
+// storage.ErrNotFound if there is none. If check returns an error, nothing changes.
+func (s *Store) ChangeMessage(ctx context.Context, now time.Time, mail bool, id string, remove bool, check func(*storage.Message) error) error {
+	if !storable(id) {
+		return storage.ErrNotFound
+	}
+	o := s.outboxOf(mail)
+	err := s.transact(ctx, func(tx *sql.Tx) error {
+		found, err := collect(ctx, tx, scanMessage, o.query(`SELECT id, owner, created, due, attempts FROM outbox WHERE id = $1`)+s.database.forUpdate(), id)
+		if err != nil {
+			return err
+		}
+		if len(found) == 0 {
+			return storage.ErrNotFound
+		}
+		if err := check(&found[0]); err != nil {
+			return err
+		}
+		if remove {
+			_, err = tx.ExecContext(ctx, o.query(`DELETE FROM outbox WHERE id = $1`), id)
+		} else {
+			_, err = tx.ExecContext(ctx, o.query(`UPDATE outbox SET due = $1, claimed = 0 WHERE id = $2`), now.UnixMilli(), id)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("change a message: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) outboxOf(mail bool) *outbox {
+	if mail {
+		return &outbox{s, "mail_outbox"}
+	}
+	return s.logouts()
+}
+
+func scanMessage(rows row) (m storage.Message, err error) {
+	var created, due int64
+	err = rows.Scan(&m.ID, &m.Owner, &created, &due, &m.Attempts)
+	m.Created, m.Due = fromMilliseconds(created), fromMilliseconds(due)
+	return m, err
+}
