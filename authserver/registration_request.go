@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/valetkey/valetkey/audit"
 	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
@@ -324,7 +325,7 @@ func NewInitialAccessToken(ctx context.Context, store storage.Tickets, now time.
 		return "", errors.New("the expiry of an initial access token must be in the future")
 	}
 	secret := newSecret(prefixInitialToken, now)
-	t.ID, t.Left, t.CreatedAt = newReference(), 0, now.UTC().Truncate(time.Millisecond)
+	t.ID, t.Left, t.CreatedAt = audit.NewReference(), 0, now.UTC().Truncate(time.Millisecond)
 	data, err := json.Marshal(t)
 	if err != nil {
 		return "", fmt.Errorf("encode initial access token: %w", err)

@@ -1,9 +1,9 @@
 package authserver
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/valetkey/valetkey/audit"
 	"github.com/valetkey/valetkey/internal/editdistance"
 	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/oauth"
@@ -100,27 +101,10 @@ func (c *call) refused(err error) string {
 		return c.ref
 	}
 	t := c.trace(err)
-	t.Ref = newReference()
+	t.Ref = cmp.Or(audit.ActorOf(c.r.Context()).Reference, audit.NewReference())
 	c.ref = t.Ref
 	c.s.traces.keep(t)
 	return t.Ref
-}
-
-// newReference returns 40 random bits in Crockford's base 32, which users can read out.
-func newReference() string {
-	const letters = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-	var b [8]byte
-	rand.Read(b[:])
-	var s [9]byte
-	for i, v := range b {
-		at := i
-		if i > 3 {
-			at++
-		}
-		s[at] = letters[v&31]
-	}
-	s[4] = '-'
-	return string(s[:])
 }
 
 // expired reports whether at is not in the future. Stores have times in milliseconds.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/storage/audited"
 	"github.com/valetkey/valetkey/storage/declaration"
 	"github.com/valetkey/valetkey/storage/record"
 )
@@ -45,10 +46,11 @@ func (s *Store) Declare(ctx context.Context, now time.Time, source string, d Dec
 
 // Reconcile calls decide with what is stored and writes the plan that it returns. decide must
 // not call the store; if it returns an error, nothing changes.
-func (s *Store) Reconcile(_ context.Context, now time.Time, selection declaration.Selection, decide func(*declaration.State) (*declaration.Plan, error)) error {
+func (s *Store) Reconcile(ctx context.Context, now time.Time, selection declaration.Selection, decide func(*declaration.State) (*declaration.Plan, error)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	plan, err := decide(s.declaredState(selection))
+	state := s.declaredState(selection)
+	plan, err := decide(state)
 	if err != nil {
 		return err
 	}
@@ -61,16 +63,18 @@ func (s *Store) Reconcile(_ context.Context, now time.Time, selection declaratio
 		}
 	}
 	for _, r := range plan.Remove {
-		s.remove(r)
+		s.remove(ctx, r)
 	}
 	for _, w := range plan.Clients {
-		s.declareClient(now, w)
+		s.declareClient(ctx, now, w)
 	}
 	for _, w := range plan.Scopes {
+		s.record(ctx, audited.Scope(row(state.Scopes, func(v *record.Scope) bool { return v.Name == w.Record.Name }), &w.Row))
 		s.scopes[w.Record.Name] = cloneJSON(w.Record)
 		s.notes[recordName{declaration.KindScope, w.Record.Name}] = note{w.Source, w.Named, milliseconds(w.RetiredAt)}
 	}
 	for _, w := range plan.Resources {
+		s.record(ctx, audited.Resource(row(state.Resources, func(v *record.Resource) bool { return v.Identifier == w.Record.Identifier }), &w.Row))
 		s.resources[w.Record.Identifier] = cloneJSON(w.Record)
 		s.notes[recordName{declaration.KindResource, w.Record.Identifier}] = note{w.Source, w.Named, milliseconds(w.RetiredAt)}
 	}
@@ -80,7 +84,7 @@ func (s *Store) Reconcile(_ context.Context, now time.Time, selection declaratio
 		delete(s.users, w.Record.ID)
 	}
 	for _, w := range plan.Users {
-		if err := s.declareUser(now, before, w); err != nil {
+		if err := s.declareUser(ctx, now, before, w); err != nil {
 			return err
 		}
 	}
@@ -91,59 +95,83 @@ func (s *Store) Reconcile(_ context.Context, now time.Time, selection declaratio
 	if plan.Bumps() {
 		s.version++
 	}
+	if n := declaration.Count(plan.Changes); n > 0 {
+		s.record(ctx, audited.Declarations(selection.Source, n))
+	}
 	return nil
 }
 
-func (s *Store) declareClient(now time.Time, w declaration.Write[record.Client]) {
+// row returns the row of a record; nil if there is none.
+func row[T any](rows []declaration.Row[T], is func(*T) bool) *declaration.Row[T] {
+	for i := range rows {
+		if is(&rows[i].Record) {
+			return &rows[i]
+		}
+	}
+	return nil
+}
+
+func (s *Store) declareClient(ctx context.Context, now time.Time, w declaration.Write[record.Client]) {
 	id := w.Record.ID
 	if before, ok := s.clients[id]; ok {
 		if !w.Forget {
 			w.Record.EndedAt = before.EndedAt
 		}
-		s.storeClient(now, before, w.Record)
+		s.storeClient(ctx, now, before, w.Record)
 	} else {
 		s.clients[id] = cloneClient(w.Record)
+		s.record(ctx, audited.Client(nil, &w.Record))
 	}
 	if w.Forget {
 		s.endClient(id)
-		s.deleteGrants(func(g record.Grant) bool { return g.ClientID == id })
+		s.deleteGrants(ctx, func(g record.Grant) bool { return g.ClientID == id })
 	}
 	s.notes[recordName{declaration.KindClient, id}] = note{source: w.Source, named: w.Named}
 }
 
-func (s *Store) declareUser(now time.Time, stored map[string]identity.User, w declaration.Write[identity.User]) error {
+func (s *Store) declareUser(ctx context.Context, now time.Time, stored map[string]identity.User, w declaration.Write[identity.User]) error {
 	u := w.Record
 	s.notes[recordName{declaration.KindUser, u.ID}] = note{source: w.Source, named: w.Named}
 	before, ok := stored[u.ID]
 	if !ok {
-		return s.storeUser(u)
+		return s.createUser(ctx, u)
 	}
 	ends := u.Settle(now, &before)
 	if err := s.storeUser(u); err != nil {
 		return err
 	}
+	s.record(ctx, audited.User(&before, &u))
 	if ends {
 		s.endUser(&u)
 	}
 	if w.Forget {
-		s.deleteGrants(func(g record.Grant) bool { return g.Subject == u.ID })
+		s.deleteGrants(ctx, func(g record.Grant) bool { return g.Subject == u.ID })
 	}
 	return nil
 }
 
-func (s *Store) remove(r declaration.Name) {
+func (s *Store) remove(ctx context.Context, r declaration.Name) {
 	switch r.Kind {
 	case declaration.KindUser:
-		s.deleteUser(r.ID)
+		s.deleteUser(ctx, r.ID)
 		delete(s.notes, recordName{r.Kind, r.ID})
 		return
 	case declaration.KindClient:
+		if client, ok := s.clients[r.Name]; ok {
+			s.record(ctx, audited.Client(&client, nil))
+		}
 		delete(s.clients, r.Name)
 		s.endClient(r.Name)
-		s.deleteGrants(func(g record.Grant) bool { return g.ClientID == r.Name })
+		s.deleteGrants(ctx, func(g record.Grant) bool { return g.ClientID == r.Name })
 	case declaration.KindScope:
+		if scope, ok := s.scopes[r.Name]; ok {
+			s.record(ctx, audited.Scope(&declaration.Row[record.Scope]{Record: scope}, nil))
+		}
 		delete(s.scopes, r.Name)
 	case declaration.KindResource:
+		if resource, ok := s.resources[r.Name]; ok {
+			s.record(ctx, audited.Resource(&declaration.Row[record.Resource]{Record: resource}, nil))
+		}
 		delete(s.resources, r.Name)
 	}
 	delete(s.notes, recordName{r.Kind, r.Name})
@@ -175,7 +203,7 @@ func (s *Store) declaredState(selection declaration.Selection) *declaration.Stat
 }
 
 // RemoveRetired removes the records that were retired before a time, and returns their names.
-func (s *Store) RemoveRetired(_ context.Context, before time.Time) ([]declaration.Name, error) {
+func (s *Store) RemoveRetired(ctx context.Context, before time.Time) ([]declaration.Name, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var removed []declaration.Name
@@ -196,7 +224,7 @@ func (s *Store) RemoveRetired(_ context.Context, before time.Time) ([]declaratio
 		}
 	}
 	for _, r := range removed {
-		s.remove(r)
+		s.remove(ctx, r)
 	}
 	return removed, nil
 }

@@ -12,8 +12,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/valetkey/valetkey/audit"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/audited"
 	"github.com/valetkey/valetkey/storage/declaration"
 	"github.com/valetkey/valetkey/storage/record"
 )
@@ -21,6 +23,7 @@ import (
 var (
 	_ record.Store   = (*Store)(nil)
 	_ identity.Store = (*Store)(nil)
+	_ audit.Log      = (*Store)(nil)
 )
 
 // Store implements record.Store and identity.Store. It is safe for concurrent use.
@@ -35,6 +38,9 @@ type Store struct {
 	traces  []record.Trace
 	counts  map[storage.CountKey]time.Time
 	uses    map[useKey]storage.Use
+
+	audit []audit.Record // in the order in which they were written
+	chain audit.Chain
 
 	version   int64
 	clients   map[string]record.Client
@@ -91,7 +97,7 @@ func (s *Store) GetAll(ctx context.Context, now time.Time, keys ...storage.Key) 
 }
 
 // Spend implements storage.Tickets.
-func (s *Store) Spend(_ context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
+func (s *Store) Spend(ctx context.Context, now time.Time, spend []storage.Key, put ...storage.Ticket) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	spent := map[storage.Key]bool{}
@@ -125,6 +131,7 @@ func (s *Store) Spend(_ context.Context, now time.Time, spend []storage.Key, put
 		t.Expires, t.Spent = milliseconds(t.Expires), milliseconds(t.Spent)
 		s.tickets[t.Key] = t
 	}
+	s.recordTickets(ctx, true)
 	return nil
 }
 
@@ -145,22 +152,25 @@ func (s *Store) SetExpires(_ context.Context, now time.Time, key storage.Key, ex
 }
 
 // Delete implements storage.Tickets.
-func (s *Store) Delete(_ context.Context, keys ...storage.Key) error {
+func (s *Store) Delete(ctx context.Context, keys ...storage.Key) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	removed := false
 	for _, key := range keys {
-		s.removeTicket(key)
+		removed = s.removeTicket(key) || removed
 	}
+	s.recordTickets(ctx, removed)
 	return nil
 }
 
 // DeleteFamily implements storage.Tickets.
-func (s *Store) DeleteFamily(_ context.Context, family string, kinds ...storage.Kind) error {
+func (s *Store) DeleteFamily(ctx context.Context, family string, kinds ...storage.Kind) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.deleteTickets(func(t storage.Ticket) bool {
+	removed := s.deleteTickets(func(t storage.Ticket) bool {
 		return family != "" && family <= t.Family && t.Family < storage.AfterFamily(family) && (len(kinds) == 0 || slices.Contains(kinds, t.Kind))
 	})
+	s.recordTickets(ctx, removed)
 	return nil
 }
 
@@ -197,7 +207,7 @@ func (s *Store) FindFamily(_ context.Context, now time.Time, family string, kind
 
 // Reclaim deletes expired tickets, and clients that registered themselves and were not
 // used in time, and returns how many it deleted.
-func (s *Store) Reclaim(_ context.Context, now time.Time) (removed int, err error) {
+func (s *Store) Reclaim(ctx context.Context, now time.Time) (removed int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before := len(s.tickets)
@@ -206,6 +216,7 @@ func (s *Store) Reclaim(_ context.Context, now time.Time) (removed int, err erro
 	s.deleteUses(func(use storage.Use) bool { return !now.Before(use.Expires) })
 	for id, c := range s.clients {
 		if r := c.Registration; r != nil && !r.UnusedUntil.IsZero() && !now.Before(r.UnusedUntil) {
+			s.record(ctx, audited.Client(&c, nil))
 			delete(s.clients, id)
 			removed++
 		}
@@ -229,25 +240,29 @@ func (s *Store) live(now time.Time, key storage.Key) (storage.Ticket, bool) {
 	return t, ok && now.UnixMilli() < t.Expires.UnixMilli()
 }
 
-func (s *Store) deleteTickets(match func(storage.Ticket) bool) {
+func (s *Store) deleteTickets(match func(storage.Ticket) bool) (removed bool) {
 	for key, t := range s.tickets {
 		if match(t) {
-			s.removeTicket(key)
+			removed = s.removeTicket(key) || removed
 		}
 	}
+	return removed
 }
 
-// removeTicket removes a ticket, or marks it as spent if it is of KindStatus.
-func (s *Store) removeTicket(key storage.Key) {
+// removeTicket removes a ticket, or marks it as spent if it is of KindStatus, and reports whether it
+// changed anything.
+func (s *Store) removeTicket(key storage.Key) bool {
 	t, ok := s.tickets[key]
 	if !ok || t.Kind != storage.KindStatus {
 		delete(s.tickets, key)
-		return
+		return ok
 	}
-	if t.Spent.IsZero() {
-		t.Spent = time.UnixMilli(1).UTC()
-		s.tickets[key] = t
+	if !t.Spent.IsZero() {
+		return false
 	}
+	t.Spent = time.UnixMilli(1).UTC()
+	s.tickets[key] = t
+	return true
 }
 
 // milliseconds rounds a time down to the precision that every store keeps.

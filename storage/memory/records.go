@@ -12,6 +12,7 @@ import (
 
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/audited"
 	"github.com/valetkey/valetkey/storage/declaration"
 	"github.com/valetkey/valetkey/storage/record"
 )
@@ -50,7 +51,7 @@ func (s *Store) ClientNeeds(context.Context) ([]record.ClientNeeds, error) {
 }
 
 // RegisterClient implements record.Store.
-func (s *Store) RegisterClient(_ context.Context, client *record.Client, most int) error {
+func (s *Store) RegisterClient(ctx context.Context, client *record.Client, most int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if client.Registration == nil {
@@ -65,16 +66,17 @@ func (s *Store) RegisterClient(_ context.Context, client *record.Client, most in
 			registered++
 		}
 	}
-	if registered >= most && !s.removeUnused(max(1, most/1000)) {
+	if registered >= most && !s.removeUnused(ctx, max(1, most/1000)) {
 		return record.ErrTooManyClients
 	}
 	s.clients[client.ID] = cloneClient(*client)
+	s.record(ctx, audited.Client(nil, client))
 	return nil
 }
 
 // removeUnused removes at most n clients that were never used, the oldest first, and reports
 // whether there were any.
-func (s *Store) removeUnused(n int) bool {
+func (s *Store) removeUnused(ctx context.Context, n int) bool {
 	var unused []record.Client
 	for _, c := range s.clients {
 		if c.Registration.Removable() {
@@ -86,13 +88,14 @@ func (s *Store) removeUnused(n int) bool {
 	})
 	for _, c := range unused[:min(n, len(unused))] {
 		delete(s.clients, c.ID)
+		s.record(ctx, audited.Client(&c, nil))
 		s.version++
 	}
 	return len(unused) > 0
 }
 
 // UpdateClient implements record.Store.
-func (s *Store) UpdateClient(_ context.Context, clientID string, update func(*record.Client) error) error {
+func (s *Store) UpdateClient(ctx context.Context, clientID string, update func(*record.Client) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before, ok := s.clients[clientID]
@@ -106,18 +109,19 @@ func (s *Store) UpdateClient(_ context.Context, clientID string, update func(*re
 	if client.ID != clientID {
 		return fmt.Errorf("update client: the ID of %q cannot change", clientID)
 	}
-	s.storeClient(time.Now(), before, client)
+	s.storeClient(ctx, time.Now(), before, client)
 	return nil
 }
 
 // storeClient replaces a client, and ends what was issued to it if the change requires that.
-func (s *Store) storeClient(now time.Time, before, client record.Client) {
+func (s *Store) storeClient(ctx context.Context, now time.Time, before, client record.Client) {
 	client = cloneClient(client)
 	if client.Settle(milliseconds(now), &before) {
 		s.endClient(client.ID)
 	}
 	client.RetiredAt = milliseconds(client.RetiredAt)
 	s.clients[client.ID] = client
+	s.record(ctx, audited.Client(&before, &client))
 	// Other nodes need not know that a client was used.
 	used := cloneClient(before)
 	if used.Registration != nil && client.Registration != nil {
@@ -136,10 +140,10 @@ func (s *Store) endClient(clientID string) {
 }
 
 // DeleteClient implements record.Store.
-func (s *Store) DeleteClient(_ context.Context, clientID string) error {
+func (s *Store) DeleteClient(ctx context.Context, clientID string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.remove(declaration.Name{Kind: declaration.KindClient, Name: clientID})
+	s.remove(ctx, declaration.Name{Kind: declaration.KindClient, Name: clientID})
 	return nil
 }
 
@@ -165,12 +169,15 @@ func (s *Store) Keys(context.Context) ([]record.Key, error) {
 }
 
 // UpdateKeys implements record.Store. update must not call the store.
-func (s *Store) UpdateKeys(_ context.Context, update func([]record.Key) ([]record.Key, error)) error {
+func (s *Store) UpdateKeys(ctx context.Context, update func([]record.Key) ([]record.Key, error)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	keys, err := update(slices.Clone(s.keys))
 	if err != nil {
 		return err
+	}
+	for _, r := range audited.Keys(s.keys, keys) {
+		s.record(ctx, &r)
 	}
 	s.keys = slices.Clone(keys)
 	for i := range s.keys {
@@ -227,16 +234,18 @@ func (s *Store) GrantsOf(_ context.Context, subject string) ([]record.Grant, err
 }
 
 // UpdateGrant implements record.Store.
-func (s *Store) UpdateGrant(_ context.Context, subject, clientID string, update func(*record.Grant) error) (*record.Grant, error) {
+func (s *Store) UpdateGrant(ctx context.Context, subject, clientID string, update func(*record.Grant) error) (*record.Grant, error) {
 	if subject == "" || clientID == "" {
 		return nil, errors.New("update grant: the subject or client is missing")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	grant := record.Grant{ID: storage.NewID(), Subject: subject, ClientID: clientID}
+	var before *record.Grant
 	for _, g := range s.grants {
 		if g.Subject == subject && g.ClientID == clientID {
 			grant = cloneGrant(g)
+			before = &g
 		}
 	}
 	id := grant.ID
@@ -248,21 +257,23 @@ func (s *Store) UpdateGrant(_ context.Context, subject, clientID string, update 
 	}
 	grant.CreatedAt, grant.UpdatedAt = milliseconds(grant.CreatedAt), milliseconds(grant.UpdatedAt)
 	s.grants[id] = cloneGrant(grant)
+	s.record(ctx, audited.Grant(before, &grant))
 	return &grant, nil
 }
 
 // DeleteGrant implements record.Store.
-func (s *Store) DeleteGrant(_ context.Context, id string) error {
+func (s *Store) DeleteGrant(ctx context.Context, id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.deleteGrants(func(g record.Grant) bool { return g.ID == id })
+	s.deleteGrants(ctx, func(g record.Grant) bool { return g.ID == id })
 	s.deleteTickets(func(t storage.Ticket) bool { return id != "" && t.Grant == id })
 	return nil
 }
 
-func (s *Store) deleteGrants(match func(record.Grant) bool) {
+func (s *Store) deleteGrants(ctx context.Context, match func(record.Grant) bool) {
 	for id, g := range s.grants {
 		if match(g) {
+			s.record(ctx, audited.Grant(&g, nil))
 			delete(s.grants, id)
 			s.deleteTickets(func(t storage.Ticket) bool { return t.Grant == id })
 		}
@@ -359,7 +370,7 @@ func (s *Store) UserByExternal(_ context.Context, issuer, subject string) (*iden
 }
 
 // CreateUser implements identity.Store.
-func (s *Store) CreateUser(_ context.Context, user *identity.User) error {
+func (s *Store) CreateUser(ctx context.Context, user *identity.User) error {
 	if user.ID == "" {
 		return errors.New("create user: the user has no ID")
 	}
@@ -368,14 +379,22 @@ func (s *Store) CreateUser(_ context.Context, user *identity.User) error {
 	if _, ok := s.users[user.ID]; ok {
 		return storage.ErrExists
 	}
-	return s.storeUser(*user)
+	return s.createUser(ctx, *user)
+}
+
+func (s *Store) createUser(ctx context.Context, user identity.User) error {
+	if err := s.storeUser(user); err != nil {
+		return err
+	}
+	s.record(ctx, audited.User(nil, &user))
+	return nil
 }
 
 // UpdateUser implements identity.Store.
-func (s *Store) UpdateUser(_ context.Context, id string, update func(*identity.User) error) error {
+func (s *Store) UpdateUser(ctx context.Context, id string, update func(*identity.User) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.updateUser(time.Now(), id, func(user *identity.User) error {
+	return s.updateUser(ctx, time.Now(), id, func(user *identity.User) error {
 		before := user.Administers()
 		if err := update(user); err != nil {
 			return err
@@ -387,7 +406,7 @@ func (s *Store) UpdateUser(_ context.Context, id string, update func(*identity.U
 	})
 }
 
-func (s *Store) updateUser(now time.Time, id string, update func(*identity.User) error) error {
+func (s *Store) updateUser(ctx context.Context, now time.Time, id string, update func(*identity.User) error) error {
 	before, ok := s.users[id]
 	if !ok {
 		return storage.ErrNotFound
@@ -403,8 +422,9 @@ func (s *Store) updateUser(now time.Time, id string, update func(*identity.User)
 	if err := s.storeUser(user); err != nil {
 		return err
 	}
+	s.record(ctx, audited.User(&before, &user))
 	if user.Forgotten {
-		s.deleteGrants(func(g record.Grant) bool { return g.Subject == id })
+		s.deleteGrants(ctx, func(g record.Grant) bool { return g.Subject == id })
 	}
 	if ends {
 		s.endUser(&user)
@@ -464,20 +484,23 @@ func (s *Store) endUser(user *identity.User) {
 }
 
 // DeleteUser implements identity.Store.
-func (s *Store) DeleteUser(_ context.Context, id string) error {
+func (s *Store) DeleteUser(ctx context.Context, id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if user := s.users[id]; user.Administers() && !s.hasAdministrator(id) {
 		return identity.ErrLastAdministrator
 	}
-	s.deleteUser(id)
+	s.deleteUser(ctx, id)
 	return nil
 }
 
-func (s *Store) deleteUser(id string) {
+func (s *Store) deleteUser(ctx context.Context, id string) {
 	s.endUser(&identity.User{ID: id})
+	if user, ok := s.users[id]; ok {
+		s.record(ctx, audited.User(&user, nil))
+	}
 	delete(s.users, id)
-	s.deleteGrants(func(g record.Grant) bool { return g.Subject == id })
+	s.deleteGrants(ctx, func(g record.Grant) bool { return g.Subject == id })
 	s.deleteUses(func(use storage.Use) bool { return use.Owner == id })
 }
 
@@ -492,13 +515,13 @@ func (s *Store) DueUsers(_ context.Context, now time.Time, limit int) ([]string,
 }
 
 // EraseUser implements identity.Store.
-func (s *Store) EraseUser(_ context.Context, now time.Time, id string) error {
+func (s *Store) EraseUser(ctx context.Context, now time.Time, id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if u, ok := s.users[id]; !ok || !u.Erasable(now) {
 		return storage.ErrNotFound
 	}
-	s.deleteUser(id)
+	s.deleteUser(ctx, id)
 	return nil
 }
 

@@ -23,6 +23,9 @@ func (w *writer) attempt(batch []*operation, lockWait time.Duration) (errs []err
 	if err != nil || !finds || w.database.alone() {
 		return errs, err
 	}
+	for _, op := range batch {
+		op.audited = op.audited || op.removed
+	}
 	return w.attemptSettled(batch, lockWait)
 }
 
@@ -67,7 +70,8 @@ func (w *writer) settle(failed *commitError) (committed bool, err error) {
 
 func (w *writer) attemptOnce(batch []*operation, lockWait time.Duration) (errs []error, err error) {
 	removes := slices.ContainsFunc(batch, func(op *operation) bool { return op.stage() == 1 })
-	if d, ok := w.database.(*postgreSQL); ok && !removes {
+	records := slices.ContainsFunc(batch, func(op *operation) bool { return op.audit != nil })
+	if d, ok := w.database.(*postgreSQL); ok && !removes && !records {
 		errs, err := attemptAtOnce(d, batch, lockWait)
 		if !errors.Is(err, errHalfDone) {
 			return errs, err
@@ -85,6 +89,11 @@ func (w *writer) attemptOnce(batch []*operation, lockWait time.Duration) (errs [
 		}
 		if err := w.removeAll(p, batch); err != nil {
 			return fmt.Errorf("delete tickets: %w", err)
+		}
+		if records {
+			if err := auditAll(p, batch, errs); err != nil {
+				return fmt.Errorf("store audit records: %w", err)
+			}
 		}
 		if p, ok := p.(sqlitePipeline); ok {
 			if err := p.findAll(batch, errs); err != nil {
@@ -197,32 +206,83 @@ func putAll(p pipeline, batch []*operation, errs []error) error {
 	return nil
 }
 
+// auditAll stores the audit records of operations that have changed something.
+func auditAll(p pipeline, batch []*operation, errs []error) error {
+	var records []statement
+	for i, op := range batch {
+		if op.audit != nil && errs[i] == nil && !op.audited && (op.removed || op.stage() == 0) {
+			records = append(records, *op.audit)
+		}
+	}
+	if len(records) == 0 {
+		return nil
+	}
+	_, err := p.exec(records)
+	return err
+}
+
 // removeAll deletes tickets. If other nodes write at the same time, a delete waits for a
 // transaction that spends its ticket, but does not see what that one stores. So the queries run
 // again until they find nothing.
 func (w *writer) removeAll(p pipeline, batch []*operation) error {
 	var keys []storage.Key
-	var find, after []statement
+	var find []finder
+	var after []statement
+	var afterOf []*operation
+	owners := map[storage.Key]*operation{} // of those that remove the same ticket, one does, and records it
 	for _, op := range batch {
+		op.removed = false
 		keys = append(keys, op.remove...)
-		find = append(find, op.removeAll...)
-		after = append(after, op.after...)
+		if op.audit != nil && !op.auditAfter {
+			own(owners, op.remove, op)
+		}
+		for _, f := range op.removeAll {
+			find = append(find, finder{f, op})
+		}
+		for _, statement := range op.after {
+			after, afterOf = append(after, statement), append(afterOf, op)
+		}
 	}
-	if err := w.removeTickets(p, keys, find); err != nil || len(after) == 0 {
+	if err := w.removeTickets(p, keys, find, owners); err != nil || len(after) == 0 {
 		return err
 	}
-	_, err := p.exec(after)
-	return err
+	changed, err := p.exec(after)
+	if err != nil {
+		return err
+	}
+	for i, n := range changed {
+		if n > 0 && afterOf[i].auditAfter {
+			afterOf[i].removed = true
+		}
+	}
+	return nil
 }
 
-func (w *writer) removeTickets(p pipeline, keys []storage.Key, find []statement) error {
+// finder is a query of an operation that finds keys of tickets to remove.
+type finder struct {
+	statement
+	op *operation
+}
+
+func own(owners map[storage.Key]*operation, keys []storage.Key, op *operation) {
+	for _, key := range keys {
+		if owners[key] == nil {
+			owners[key] = op
+		}
+	}
+}
+
+func (w *writer) removeTickets(p pipeline, keys []storage.Key, find []finder, owners map[storage.Key]*operation) error {
 	for {
 		for _, f := range find {
-			found, err := p.keys(f)
+			found, err := p.keys(f.statement)
 			if err != nil {
 				return err
 			}
 			keys = append(keys, found...)
+			if f.op.audit != nil && !f.op.auditAfter {
+				own(owners, found, f.op)
+			}
 		}
 		if len(keys) == 0 {
 			return nil
@@ -232,8 +292,14 @@ func (w *writer) removeTickets(p pipeline, keys []storage.Key, find []statement)
 		for i := range keys {
 			statements[i] = removal(keys[i])
 		}
-		if _, err := p.exec(statements); err != nil {
+		changed, err := p.exec(statements)
+		if err != nil {
 			return err
+		}
+		for i, n := range changed {
+			if op := owners[keys[i]]; n > 0 && op != nil {
+				op.removed = true
+			}
 		}
 		if w.database.alone() || len(find) == 0 {
 			return nil

@@ -12,6 +12,7 @@ import (
 	zombiezen "zombiezen.com/go/sqlite"
 
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/audited"
 	"github.com/valetkey/valetkey/storage/record"
 )
 
@@ -140,15 +141,26 @@ func (s *Store) deleteTicketsOfClient(ctx context.Context, tx *sql.Tx, clientID 
 }
 
 func (s *Store) deleteClient(ctx context.Context, tx *sql.Tx, clientID string) error {
+	found, err := s.clients(ctx, tx, `WHERE client_id = $1`+s.database.forUpdate(), clientID)
+	if err != nil {
+		return err
+	}
 	if err := s.deleteTicketsOfClient(ctx, tx, clientID); err != nil {
 		return err
 	}
-	for _, query := range []string{`DELETE FROM grants WHERE client_id = $1`, `DELETE FROM clients WHERE client_id = $1`} {
-		if _, err := tx.ExecContext(ctx, query, clientID); err != nil {
-			return err
-		}
+	grants, err := deleteGrantsOfClient(ctx, tx, clientID)
+	if err != nil {
+		return err
 	}
-	return nil
+	if _, err := tx.ExecContext(ctx, `DELETE FROM clients WHERE client_id = $1`, clientID); err != nil {
+		return err
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	r := audited.Client(&found[0], nil)
+	r.Details = grants
+	return s.auditChange(ctx, tx, r)
 }
 
 // Resources implements record.Store.

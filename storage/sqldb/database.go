@@ -56,6 +56,8 @@ type database interface {
 	lockAdministrators(ctx context.Context, tx *sql.Tx) error
 	// forUpdate returns the end of a query that locks its rows until the transaction ends.
 	forUpdate() string
+	// forUpdateUnlessLocked is forUpdate for a query that leaves out rows that others have locked.
+	forUpdateUnlessLocked() string
 	// refused reports whether the database rejected a statement, so that others may still
 	// succeed; retryable reports whether the same statement may succeed when it is tried again.
 	refused(err error) bool

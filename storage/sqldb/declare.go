@@ -10,7 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/valetkey/valetkey/audit"
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/storage/audited"
 	"github.com/valetkey/valetkey/storage/declaration"
 	"github.com/valetkey/valetkey/storage/record"
 )
@@ -96,6 +98,11 @@ func (s *Store) reconcile(ctx context.Context, now time.Time, selection declarat
 			return err
 		}
 		ended = c.ended
+		if changes := declaration.Count(plan.Changes); changes > 0 {
+			if err := s.insertAudit(ctx, tx, audited.Declarations(selection.Source, changes)); err != nil {
+				return err
+			}
+		}
 		if plan.Bumps() {
 			return bumpVersion(ctx, tx)
 		}
@@ -145,12 +152,22 @@ func (c *declaring) write(plan *declaration.Plan, state *declaration.State) erro
 		}
 	}
 	for i := range plan.Scopes {
-		if err := storeRecord(c, "scopes", "name", plan.Scopes[i].Record.Name, &plan.Scopes[i]); err != nil {
+		w := &plan.Scopes[i]
+		if err := storeRecord(c, "scopes", "name", w.Record.Name, w); err != nil {
+			return err
+		}
+		before := find(state.Scopes, func(s *record.Scope) bool { return s.Name == w.Record.Name })
+		if err := c.s.auditChange(c.ctx, c.tx, audited.Scope(before, &w.Row)); err != nil {
 			return err
 		}
 	}
 	for i := range plan.Resources {
-		if err := storeRecord(c, "resources", "identifier", plan.Resources[i].Record.Identifier, &plan.Resources[i]); err != nil {
+		w := &plan.Resources[i]
+		if err := storeRecord(c, "resources", "identifier", w.Record.Identifier, w); err != nil {
+			return err
+		}
+		before := find(state.Resources, func(r *record.Resource) bool { return r.Identifier == w.Record.Identifier })
+		if err := c.s.auditChange(c.ctx, c.tx, audited.Resource(before, &w.Row)); err != nil {
 			return err
 		}
 	}
@@ -158,6 +175,16 @@ func (c *declaring) write(plan *declaration.Plan, state *declaration.State) erro
 		return err
 	}
 	return c.version(plan.Version)
+}
+
+// find returns the row of a record; nil if there is none.
+func find[T any](rows []declaration.Row[T], is func(*T) bool) *declaration.Row[T] {
+	for i := range rows {
+		if is(&rows[i].Record) {
+			return &rows[i]
+		}
+	}
+	return nil
 }
 
 // takeOver renames a source.
@@ -182,9 +209,20 @@ func (c *declaring) remove(r declaration.Name) error {
 	case declaration.KindClient:
 		return c.s.deleteClient(c.ctx, c.tx, r.Name)
 	case declaration.KindScope:
-		return c.exec(`DELETE FROM scopes WHERE name = $1`, r.Name)
+		return removeRecord(c, "scopes", "name", r.Name, audited.Scope)
 	}
-	return c.exec(`DELETE FROM resources WHERE identifier = $1`, r.Name)
+	return removeRecord(c, "resources", "identifier", r.Name, audited.Resource)
+}
+
+func removeRecord[T any](c *declaring, table, key, name string, compare func(before, after *declaration.Row[T]) *audit.Record) error {
+	found, err := records[T](c.ctx, c.tx, `SELECT record FROM `+table+` WHERE `+key+` = $1`+c.s.database.forUpdate(), name)
+	if err != nil || len(found) == 0 {
+		return err
+	}
+	if err := c.exec(`DELETE FROM `+table+` WHERE `+key+` = $1`, name); err != nil {
+		return err
+	}
+	return c.s.auditChange(c.ctx, c.tx, compare(&declaration.Row[T]{Record: found[0]}, nil))
 }
 
 func (c *declaring) client(w *declaration.Write[record.Client]) error {
@@ -210,7 +248,11 @@ func (c *declaring) client(w *declaration.Write[record.Client]) error {
 	if err := c.s.deleteTicketsOfClient(c.ctx, c.tx, id); err != nil {
 		return err
 	}
-	if err := c.exec(`DELETE FROM grants WHERE client_id = $1`, id); err != nil {
+	revoked, err := deleteGrantsOfClient(c.ctx, c.tx, id)
+	if err == nil && revoked != nil {
+		err = c.s.insertAudit(c.ctx, c.tx, &audit.Record{Event: "consent.revoked", Object: audit.Object{Kind: audit.ObjectClient, ID: id}, ClientID: id, Details: revoked})
+	}
+	if err != nil {
 		return err
 	}
 	return c.note("clients", "client_id", id, w.Source, w.Named)
@@ -259,7 +301,7 @@ func (c *declaring) users(writes []declaration.Write[identity.User], state *decl
 func (c *declaring) user(w *declaration.Write[identity.User], known bool) error {
 	u := w.Record
 	if !known {
-		if err := createUser(c.ctx, c.tx, &u); err != nil {
+		if err := c.s.createUser(c.ctx, c.tx, &u); err != nil {
 			return err
 		}
 		return c.note("users", "id", u.ID, w.Source, w.Named)
@@ -275,7 +317,7 @@ func (c *declaring) user(w *declaration.Write[identity.User], known bool) error 
 		c.ended = append(c.ended, ended)
 	}
 	if w.Forget {
-		if err := c.exec(`DELETE FROM grants WHERE subject = $1`, u.ID); err != nil {
+		if err := c.s.deleteGrants(c.ctx, c.tx, `subject = $1`, u.ID); err != nil {
 			return err
 		}
 	}

@@ -7,9 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
+	"github.com/valetkey/valetkey/audit"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/audited"
 	"github.com/valetkey/valetkey/storage/record"
 )
 
@@ -93,7 +96,7 @@ func (s *Store) UpdateGrant(ctx context.Context, subject, clientID string, updat
 		if err != nil {
 			return err
 		}
-		id := grant.ID
+		id, before := grant.ID, copyGrant(grant)
 		if err := update(grant); err != nil {
 			return err
 		}
@@ -110,13 +113,61 @@ func (s *Store) UpdateGrant(ctx context.Context, subject, clientID string, updat
 		}
 		_, err := tx.ExecContext(ctx, `UPDATE grants SET scope = $1, declined = $2, resources = $3, created = $4, updated = $5 WHERE id = $6`,
 			grant.Scope.String(), grant.Declined.String(), resources, milliseconds(grant.CreatedAt), milliseconds(grant.UpdatedAt), id)
-		return err
+		if err != nil {
+			return err
+		}
+		return s.auditChange(ctx, tx, audited.Grant(before, grant))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("update grant: %w", err)
 	}
 	grant.CreatedAt, grant.UpdatedAt = fromMilliseconds(milliseconds(grant.CreatedAt)), fromMilliseconds(milliseconds(grant.UpdatedAt))
 	return grant, nil
+}
+
+// copyGrant returns a copy that shares nothing with the grant; nil for one that was just created.
+func copyGrant(g *record.Grant) *record.Grant {
+	if g.CreatedAt.IsZero() && g.UpdatedAt.IsZero() {
+		return nil
+	}
+	c := *g
+	c.Scope, c.Declined, c.Resources = slices.Clone(g.Scope), slices.Clone(g.Declined), slices.Clone(g.Resources)
+	return &c
+}
+
+// deleteGrants deletes the grants that a condition selects, with a record of each.
+func (s *Store) deleteGrants(ctx context.Context, tx *sql.Tx, where, arg string) error {
+	found, err := grants(ctx, tx, `WHERE `+where+` ORDER BY id`+s.database.forUpdate(), arg)
+	if err != nil {
+		return err
+	}
+	for i := range found {
+		if _, err := tx.ExecContext(ctx, deleteGrant, found[i].ID); err != nil {
+			return fmt.Errorf("delete a grant: %w", err)
+		}
+		if err := s.insertAudit(ctx, tx, audited.Grant(&found[i], nil)); err != nil {
+			return err
+		}
+	}
+	// What was granted since the first statement.
+	if _, err := tx.ExecContext(ctx, `DELETE FROM grants WHERE `+where, arg); err != nil {
+		return fmt.Errorf("delete grants: %w", err)
+	}
+	return nil
+}
+
+// deleteGrantsOfClient deletes the grants to a client. There may be very many, so it returns how many
+// for the record of the client.
+func deleteGrantsOfClient(ctx context.Context, tx *sql.Tx, clientID string) (details map[string]string, err error) {
+	result, err := tx.ExecContext(ctx, `DELETE FROM grants WHERE client_id = $1`, clientID)
+	if err != nil {
+		return nil, fmt.Errorf("delete the grants to a client: %w", err)
+	}
+	n, err := result.RowsAffected()
+	if err != nil || n == 0 {
+		return nil, err
+	}
+	return map[string]string{"grants": strconv.FormatInt(n, 10)}, nil
 }
 
 // lockGrant returns the grant of a subject to a client, and creates it if there is none. It
@@ -141,14 +192,37 @@ func (s *Store) lockGrant(ctx context.Context, tx *sql.Tx, subject, clientID str
 
 // DeleteGrant implements record.Store.
 func (s *Store) DeleteGrant(ctx context.Context, id string) error {
-	err := s.writer.do(ctx, id, &operation{
+	op := &operation{
 		removeAll: []statement{{keysOfGrant, []any{id}}},
 		after:     []statement{{deleteGrant, []any{id}}},
-	})
+	}
+	err := s.auditDeletedGrant(ctx, op, id)
+	if err == nil {
+		err = s.writer.do(ctx, id, op)
+	}
 	if err != nil {
 		return fmt.Errorf("delete grant: %w", err)
 	}
 	return nil
+}
+
+// auditDeletedGrant makes an operation that deletes a grant store a record of it. A grant that is
+// extended at this moment may be in the record as it was before.
+func (s *Store) auditDeletedGrant(ctx context.Context, op *operation, id string) error {
+	if s.auditOff {
+		return nil
+	}
+	found, err := s.grants(ctx, `WHERE id = $1`, id)
+	if err != nil || len(found) == 0 {
+		return err
+	}
+	r := audited.Grant(&found[0], nil)
+	if known, ok := audit.RecordOf(ctx); ok {
+		r.Refine(known)
+	}
+	op.audit, err = s.audited(ctx, r)
+	op.auditAfter = true
+	return err
 }
 
 // ticketSet is a condition on tickets with its arguments.

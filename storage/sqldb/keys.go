@@ -6,8 +6,10 @@ import (
 	"crypto/x509"
 	"database/sql"
 	"fmt"
+	"slices"
 
 	"github.com/valetkey/valetkey/oauth/jose"
+	"github.com/valetkey/valetkey/storage/audited"
 	"github.com/valetkey/valetkey/storage/record"
 )
 
@@ -29,8 +31,14 @@ func (s *Store) UpdateKeys(ctx context.Context, update func([]record.Key) ([]rec
 		if err != nil {
 			return err
 		}
+		before := slices.Clone(keys)
 		if keys, err = update(keys); err != nil {
 			return err
+		}
+		for _, r := range audited.Keys(before, keys) {
+			if err := s.auditChange(ctx, tx, &r); err != nil {
+				return err
+			}
 		}
 		if _, err := tx.ExecContext(ctx, `DELETE FROM keys`); err != nil {
 			return err

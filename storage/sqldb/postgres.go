@@ -70,6 +70,7 @@ func (d *postgreSQL) lanes() int                    { return postgreSQLLanes }
 func (d *postgreSQL) write() *sql.DB                { return d.db }
 func (d *postgreSQL) alone() bool                   { return false }
 func (d *postgreSQL) forUpdate() string             { return " FOR UPDATE" }
+func (d *postgreSQL) forUpdateUnlessLocked() string { return " FOR UPDATE SKIP LOCKED" }
 
 func (d *postgreSQL) lockAdministrators(ctx context.Context, tx *sql.Tx) error {
 	_, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtext('valetkey administrators'), hashtext(current_schema()))`)

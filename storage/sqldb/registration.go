@@ -9,7 +9,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/valetkey/valetkey/audit"
+	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/audited"
 	"github.com/valetkey/valetkey/storage/record"
 )
 
@@ -45,7 +48,7 @@ func (s *Store) RegisterClient(ctx context.Context, client *record.Client, most 
 		if n, err := result.RowsAffected(); err != nil || n == 0 {
 			return errors.Join(storage.ErrExists, err)
 		}
-		return nil
+		return s.auditChange(ctx, tx, audited.Client(nil, client))
 	})
 	if err != nil {
 		return fmt.Errorf("register client: %w", err)
@@ -68,6 +71,9 @@ func (s *Store) removeUnused(ctx context.Context, tx *sql.Tx, n int) error {
 		}
 		// The client cannot be marked as used in between: UpdateClient takes the same lock.
 		if _, err := tx.ExecContext(ctx, `DELETE FROM clients WHERE client_id = $1 AND unused_until <> 0`, candidates[i].ID); err != nil {
+			return err
+		}
+		if err := s.insertAudit(ctx, tx, unusedClient(&candidates[i])); err != nil {
 			return err
 		}
 		if err := s.deleteTicketsOfClient(ctx, tx, candidates[i].ID); err != nil {
@@ -109,7 +115,10 @@ func (s *Store) updateClient(ctx context.Context, tx *sql.Tx, now time.Time, cli
 		return false, storage.ErrNotFound
 	}
 	client := &found[0]
-	before, old := *client, slices.Clone(client.Secrets)
+	before, err := copyClient(client)
+	if err != nil {
+		return false, err
+	}
 	oldMetadata, _, err := s.encodeClient(client)
 	if err != nil {
 		return false, err
@@ -120,7 +129,7 @@ func (s *Store) updateClient(ctx context.Context, tx *sql.Tx, now time.Time, cli
 	if client.ID != clientID {
 		return false, fmt.Errorf("the ID of client %q cannot change", clientID)
 	}
-	ends := client.Settle(now, &before)
+	ends := client.Settle(now, before)
 	metadata, sealed, err := s.encodeClient(client)
 	if err != nil {
 		return false, err
@@ -136,7 +145,45 @@ func (s *Store) updateClient(ctx context.Context, tx *sql.Tx, now time.Time, cli
 			return false, err
 		}
 	}
-	return metadata != oldMetadata || !slices.Equal(old, client.Secrets) || !client.RetiredAt.Equal(before.RetiredAt) || !client.EndedAt.Equal(before.EndedAt), nil
+	compared := before
+	if oldMetadata == newClient(clientID) && len(before.Secrets) == 0 {
+		compared = nil // a declaration has just inserted it
+	}
+	if err := s.auditChange(ctx, tx, audited.Client(compared, client)); err != nil {
+		return false, err
+	}
+	return metadata != oldMetadata || !slices.Equal(before.Secrets, client.Secrets) || !client.RetiredAt.Equal(before.RetiredAt) || !client.EndedAt.Equal(before.EndedAt), nil
+}
+
+// copyClient returns a copy that shares nothing with the client.
+func copyClient(client *record.Client) (*record.Client, error) {
+	encoded, err := json.Marshal(client)
+	if err != nil {
+		return nil, fmt.Errorf("client %q: %w", client.ID, err)
+	}
+	c := *client
+	c.ClientMetadata, c.ClientSettings, c.Registration = oauth.ClientMetadata{}, record.ClientSettings{}, nil
+	if err := json.Unmarshal(encoded, &c); err != nil {
+		return nil, fmt.Errorf("client %q: %w", client.ID, err)
+	}
+	c.Secrets = slices.Clone(client.Secrets)
+	return &c, nil
+}
+
+// newClient returns the metadata of a client that has none yet.
+func newClient(clientID string) string {
+	encoded, err := json.Marshal(record.Client{ID: clientID})
+	if err != nil { // strings always encode
+		return ""
+	}
+	return string(encoded)
+}
+
+// unusedClient returns the audit record of a client that is removed because it was never used.
+func unusedClient(client *record.Client) *audit.Record {
+	r := audited.Client(client, nil)
+	r.Details = map[string]string{"reason": "never used"}
+	return r
 }
 
 func registrationTimes(client *record.Client) (registered, unusedUntil int64) {

@@ -13,12 +13,15 @@
 //	grants.go  users.go  traces.go
 //	usermemory.go  users in memory
 //	observed.go   what is measured
+//	audit.go      audit records, in the transaction of a change; audit_chain.go, their chain;
+//	              audit_query.go
 //	seal.go       what is encrypted at rest
 //	migrate.go    the schema and its versions
 package sqldb
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/hkdf"
 	"crypto/sha256"
 	"database/sql"
@@ -28,6 +31,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/valetkey/valetkey/audit"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/internal/telemetry"
 	"github.com/valetkey/valetkey/storage/record"
@@ -36,6 +40,7 @@ import (
 var (
 	_ record.Store   = (*Store)(nil)
 	_ identity.Store = (*Store)(nil)
+	_ audit.Log      = (*Store)(nil)
 )
 
 // Config says how a database is opened.
@@ -46,6 +51,8 @@ type Config struct {
 	// InsecureConnection allows connections to PostgreSQL on another host without TLS: an
 	// attacker on the network can read and change everything.
 	InsecureConnection bool
+	// AuditOff records nothing in the audit log.
+	AuditOff bool
 	// Logger receives warnings; nil means slog.Default().
 	Logger *slog.Logger
 }
@@ -60,6 +67,11 @@ type Store struct {
 	telemetry *telemetry.Telemetry
 	// fingerprintKey is the key for values that are recognized and never read.
 	fingerprintKey []byte
+	// auditKey authenticates audit records until they are in the chain.
+	auditKey []byte
+	auditOff bool
+	// auditSigner signs checkpoints of the audit log.
+	auditSigner ed25519.PrivateKey
 }
 
 // Open opens the database at "sqlite:PATH", "sqlite::memory:" or "postgres://…", and
@@ -78,7 +90,18 @@ func Open(ctx context.Context, databaseURL string, config Config) (*Store, error
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	s := &Store{sealer: sealer, fingerprintKey: fingerprintKey}
+	auditKey, err := hkdf.Key(sha256.New, config.MasterKey, nil, "valetkey audit records", sha256.Size)
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	auditSeed, err := hkdf.Key(sha256.New, config.MasterKey, nil, "valetkey audit checkpoints", ed25519.SeedSize)
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	s := &Store{
+		sealer: sealer, fingerprintKey: fingerprintKey,
+		auditKey: auditKey, auditOff: config.AuditOff, auditSigner: ed25519.NewKeyFromSeed(auditSeed),
+	}
 	scheme, rest, _ := strings.Cut(databaseURL, ":")
 	switch {
 	case scheme == "sqlite" && rest != "":

@@ -132,6 +132,8 @@ func (d *sqlite) forUpdate() string { return "" }
 // lockAdministrators needs no lock: a transaction excludes other writers.
 func (d *sqlite) lockAdministrators(context.Context, *sql.Tx) error { return nil }
 
+func (d *sqlite) forUpdateUnlessLocked() string { return "" }
+
 // refused reports almost every error: running the operations one by one costs little here.
 func (d *sqlite) refused(err error) bool {
 	var failed *commitError

@@ -56,10 +56,6 @@ const (
 		(SELECT kind, id FROM tickets WHERE expires <= $1 ORDER BY expires LIMIT $2)`
 )
 
-// reclaimClients leaves grants and tickets alone: an unused client has no live ones.
-const reclaimClients = `DELETE FROM clients WHERE unused_until <> 0 AND unused_until <= $1 AND client_id IN
-		(SELECT client_id FROM clients WHERE unused_until <> 0 AND unused_until <= $1 LIMIT $2)`
-
 // reclaimStep is how many rows one transaction deletes: other transactions wait for it.
 const reclaimStep = 500
 
@@ -119,6 +115,9 @@ func (s *Store) Spend(ctx context.Context, now time.Time, spend []storage.Key, p
 	if err != nil {
 		return err
 	}
+	if err := s.auditTickets(ctx, op); err != nil {
+		return err
+	}
 	return s.writer.do(ctx, about, op)
 }
 
@@ -155,7 +154,11 @@ func (s *Store) Delete(ctx context.Context, keys ...storage.Key) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	return s.writer.do(ctx, string(keys[0].ID[:]), &operation{remove: slices.Clone(keys)})
+	op := &operation{remove: slices.Clone(keys)}
+	if err := s.auditTickets(ctx, op); err != nil {
+		return err
+	}
+	return s.writer.do(ctx, string(keys[0].ID[:]), op)
 }
 
 // DeleteFamily implements storage.Tickets.
@@ -169,6 +172,9 @@ func (s *Store) DeleteFamily(ctx context.Context, family string, kinds ...storag
 	}
 	if len(kinds) == 0 {
 		op.removeAll = []statement{{keysOfFamily, []any{family, after}}}
+	}
+	if err := s.auditTickets(ctx, op); err != nil {
+		return err
 	}
 	return s.writer.do(ctx, family, op)
 }
@@ -206,12 +212,17 @@ func (s *Store) FindFamily(ctx context.Context, now time.Time, family string, ki
 // space is not freed. It also ends what was issued to users and clients after they became
 // inactive, by nodes that did not know it yet.
 func (s *Store) Reclaim(ctx context.Context, now time.Time) (removed int, err error) {
-	for _, query := range [...]string{reclaimTickets, reclaimClients, reclaimCounts, reclaimUses} {
+	for _, query := range [...]string{reclaimTickets, reclaimCounts, reclaimUses} {
 		n, err := s.reclaim(ctx, query, now.UnixMilli())
 		removed += n
 		if err != nil {
 			return removed, fmt.Errorf("reclaim expired records: %w", err)
 		}
+	}
+	n, err := s.reclaimClients(ctx, now)
+	removed += n
+	if err != nil {
+		return removed, fmt.Errorf("reclaim clients that were not used: %w", err)
 	}
 	if _, err := s.reclaim(ctx, s.database.reclaimUserChanges(), userChangesKept.Milliseconds()); err != nil {
 		return removed, fmt.Errorf("reclaim changes of users: %w", err)
@@ -262,6 +273,40 @@ func (s *Store) endInactive(ctx context.Context, since time.Time) error {
 		}
 	}
 	return nil
+}
+
+// reclaimClients deletes clients that registered themselves and were not used in time. It leaves
+// grants and tickets alone: an unused client has no live ones.
+func (s *Store) reclaimClients(ctx context.Context, now time.Time) (removed int, err error) {
+	const unused = `WHERE unused_until <> 0 AND unused_until <= $1 ORDER BY client_id LIMIT $2`
+	for {
+		found, err := s.clients(ctx, s.database.read(), unused, now.UnixMilli(), reclaimStep)
+		if err != nil || len(found) == 0 {
+			return removed, err
+		}
+		err = s.transact(ctx, func(tx *sql.Tx) error {
+			// Some may have been used in the meantime.
+			if found, err = s.clients(ctx, tx, unused+s.database.forUpdate(), now.UnixMilli(), reclaimStep); err != nil {
+				return err
+			}
+			for i := range found {
+				if _, err := tx.ExecContext(ctx, `DELETE FROM clients WHERE client_id = $1`, found[i].ID); err != nil {
+					return err
+				}
+				if err := s.insertAudit(ctx, tx, unusedClient(&found[i])); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return removed, err
+		}
+		removed += len(found)
+		if len(found) < reclaimStep {
+			return removed, nil
+		}
+	}
 }
 
 func (s *Store) reclaim(ctx context.Context, query string, before int64) (removed int, err error) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/audited"
 	"github.com/valetkey/valetkey/storage/record"
 )
 
@@ -95,14 +96,14 @@ func rawUsers(ctx context.Context, q querier, where string, args ...any) ([]rawU
 // CreateUser implements identity.Store.
 func (s *Store) CreateUser(ctx context.Context, user *identity.User) error {
 	defer s.users.forget(user.ID) // it may have been deleted on another node just now
-	err := s.transact(ctx, func(tx *sql.Tx) error { return createUser(ctx, tx, user) })
+	err := s.transact(ctx, func(tx *sql.Tx) error { return s.createUser(ctx, tx, user) })
 	if err != nil {
 		return fmt.Errorf("create user: %w", err)
 	}
 	return nil
 }
 
-func createUser(ctx context.Context, tx *sql.Tx, user *identity.User) error {
+func (s *Store) createUser(ctx context.Context, tx *sql.Tx, user *identity.User) error {
 	if user.ID == "" {
 		return errors.New("the user has no ID")
 	}
@@ -136,7 +137,10 @@ func createUser(ctx context.Context, tx *sql.Tx, user *identity.User) error {
 	if err := putIdentifiers(ctx, tx, user); err != nil {
 		return err
 	}
-	return putExternal(ctx, tx, user)
+	if err := putExternal(ctx, tx, user); err != nil {
+		return err
+	}
+	return s.auditChange(ctx, tx, audited.User(nil, user))
 }
 
 // UserByExternal implements identity.Store.
@@ -227,14 +231,14 @@ func (s *Store) updateUser(ctx context.Context, tx *sql.Tx, now time.Time, id st
 	if err != nil {
 		return nil, err
 	}
-	before, names, links := *user, user.Identifiers(), user.ExternalKeys()
+	before, names, links := user.Clone(), user.Identifiers(), user.ExternalKeys()
 	if err := update(user); err != nil {
 		return nil, err
 	}
 	if user.ID != id {
 		return nil, fmt.Errorf("the ID of user %q cannot change", id)
 	}
-	ends := user.Settle(now, &before)
+	ends := user.Settle(now, before)
 	claims, err := json.Marshal(user.Claims)
 	if err != nil {
 		return nil, fmt.Errorf("claims of user %q: %w", user.Username, err)
@@ -277,9 +281,12 @@ func (s *Store) updateUser(ctx context.Context, tx *sql.Tx, now time.Time, id st
 		}
 	}
 	if user.Forgotten {
-		if _, err := tx.ExecContext(ctx, `DELETE FROM grants WHERE subject = $1`, id); err != nil {
+		if err := s.deleteGrants(ctx, tx, `subject = $1`, id); err != nil {
 			return nil, err
 		}
+	}
+	if err := s.auditChange(ctx, tx, audited.User(before, user)); err != nil {
+		return nil, err
 	}
 	if !ends {
 		return nil, nil
@@ -455,18 +462,25 @@ const hasAdministrator = `SELECT EXISTS (SELECT 1 FROM users WHERE administrator
 
 func (s *Store) deleteUser(ctx context.Context, tx *sql.Tx, id string) error {
 	// Records are locked before tickets, as in updateUser.
-	if _, err := oneUser(ctx, tx, `WHERE id = $1`+s.database.forUpdate(), id); err != nil && !errors.Is(err, storage.ErrNotFound) {
+	user, err := oneUser(ctx, tx, `WHERE id = $1`+s.database.forUpdate(), id)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return err
 	}
 	if err := s.endUser(ctx, tx, &identity.User{ID: id}); err != nil {
 		return err
 	}
-	for _, query := range []string{`DELETE FROM uses WHERE owner = $1`, `DELETE FROM grants WHERE subject = $1`, `DELETE FROM users WHERE id = $1`} {
+	if err := s.deleteGrants(ctx, tx, `subject = $1`, id); err != nil {
+		return err
+	}
+	for _, query := range []string{`DELETE FROM uses WHERE owner = $1`, `DELETE FROM users WHERE id = $1`} {
 		if _, err := tx.ExecContext(ctx, query, id); err != nil {
 			return err
 		}
 	}
-	return nil
+	if user == nil {
+		return nil
+	}
+	return s.auditChange(ctx, tx, audited.User(user, nil))
 }
 
 // DueUsers implements identity.Store.

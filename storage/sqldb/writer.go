@@ -54,6 +54,14 @@ type operation struct {
 	remove    []storage.Key
 	removeAll []statement // each finds keys
 	after     []statement // run after the removal
+
+	// audit, if set, stores the audit record of the operation, if the operation changes something:
+	// what after changes if auditAfter is set, otherwise tickets.
+	audit      *statement
+	auditAfter bool
+	// removed reports that the current transaction has removed something that counts, and audited
+	// that an earlier one, which was committed, has stored the record.
+	removed, audited bool
 }
 
 var (

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/valetkey/valetkey/audit"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
@@ -33,6 +34,9 @@ type Database interface {
 	RemoveRetired(ctx context.Context, before time.Time) ([]declaration.Name, error)
 	Reclaim(ctx context.Context, now time.Time) (removed int, err error)
 	Mail() storage.Outbox
+	audit.Log
+	SealAudit(ctx context.Context) (sealed int, err error)
+	AuditChain(ctx context.Context) (audit.Chain, error)
 }
 
 // Store checks the contracts of record.Store and identity.Store, including that of
@@ -46,6 +50,13 @@ func Store(t *testing.T, open func(t *testing.T) Database) {
 		check   func(t *testing.T, s Database)
 	}{
 		{"SG-14 Reclaim deletes expired tickets and nothing else", reclaim},
+		{"AD-16 every change writes one audit record, with its author, and nothing else does", auditChanges},
+		{"AD-16 a change that fails writes no audit record", auditFailures},
+		{"audit records contain no secret", auditSecrets},
+		{"a change of tickets writes the audit record of its caller if it changes something", auditTickets},
+		{"of callers that race for the same change of tickets, one writes an audit record", raceAuditTickets},
+		{"audit records are found by actor, subject, client, event and time, in pages", auditFilters},
+		{"LO-09 every audit record gets a place in the chain, once", auditChain},
 		{"Version grows whenever a client, resource, scope or key changes", versionGrows},
 		{"a lookup that finds nothing returns ErrNotFound", lookupNotFound},
 		{"Client returns a client with its secrets and metadata, as a copy", clientReturns},
