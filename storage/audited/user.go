@@ -61,7 +61,7 @@ func userMembers(u, before *identity.User) members {
 	m.set("role", u.Account.Role)
 	m.setTime("recovering_since", u.Account.RecoveringSince)
 	if r := u.Account.Recovery; r != nil {
-		m.set("recovery", "waiting")
+		m.setTime("recovery_ready_at", r.ReadyAt)
 	}
 	return m
 }
