@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/valetkey/valetkey/audit"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/audited"
 	"github.com/valetkey/valetkey/storage/declaration"
 	"github.com/valetkey/valetkey/storage/record"
 )
@@ -33,6 +35,9 @@ func (s *Store) CreateClient(ctx context.Context, client *record.Client) error {
 		}
 		if n, err := result.RowsAffected(); err != nil || n == 0 {
 			return errors.Join(storage.ErrExists, err)
+		}
+		if err := s.auditChange(ctx, tx, audited.Client(nil, client)); err != nil {
+			return err
 		}
 		return bumpVersion(ctx, tx)
 	})
@@ -93,15 +98,15 @@ func (s *Store) ResourceRows(ctx context.Context) ([]declaration.Row[record.Reso
 // none, and stores what change returns, or deletes the scope if that is nil. No one else changes
 // scopes, resources, clients or keys in between. If change returns an error, nothing changes.
 func (s *Store) ChangeScope(ctx context.Context, name string, change func(*declaration.Row[record.Scope]) (*record.Scope, error)) error {
-	return changeRecord(ctx, s, "scopes", "name", name, change)
+	return changeRecord(ctx, s, "scopes", "name", name, change, audited.Scope)
 }
 
 // ChangeResource is ChangeScope for the resource with an identifier.
 func (s *Store) ChangeResource(ctx context.Context, identifier string, change func(*declaration.Row[record.Resource]) (*record.Resource, error)) error {
-	return changeRecord(ctx, s, "resources", "identifier", identifier, change)
+	return changeRecord(ctx, s, "resources", "identifier", identifier, change, audited.Resource)
 }
 
-func changeRecord[T any](ctx context.Context, s *Store, table, key, name string, change func(*declaration.Row[T]) (*T, error)) error {
+func changeRecord[T any](ctx context.Context, s *Store, table, key, name string, change func(*declaration.Row[T]) (*T, error), compare func(before, after *declaration.Row[T]) *audit.Record) error {
 	if !storable(name) {
 		return storage.ErrNotFound
 	}
@@ -113,13 +118,28 @@ func changeRecord[T any](ctx context.Context, s *Store, table, key, name string,
 		if err != nil {
 			return err
 		}
-		var before *declaration.Row[T]
+		var before, stored *declaration.Row[T]
 		if len(rows) > 0 {
 			before = &rows[0]
+			if stored, err = copyRow(before); err != nil {
+				return err
+			}
 		}
 		after, err := change(before)
 		if err != nil {
 			return err
+		}
+		if after != nil || stored != nil {
+			var next *declaration.Row[T]
+			if after != nil {
+				next = &declaration.Row[T]{Record: *after}
+				if stored != nil {
+					next.RetiredAt = stored.RetiredAt
+				}
+			}
+			if err := s.auditChange(ctx, tx, compare(stored, next)); err != nil {
+				return err
+			}
 		}
 		if after == nil {
 			_, err = tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE `+key+` = $1`, name)
@@ -139,6 +159,19 @@ func changeRecord[T any](ctx context.Context, s *Store, table, key, name string,
 		return fmt.Errorf("change %s: %w", table, err)
 	}
 	return nil
+}
+
+// copyRow returns a copy that shares nothing with the row.
+func copyRow[T any](row *declaration.Row[T]) (*declaration.Row[T], error) {
+	encoded, err := json.Marshal(row.Record)
+	if err != nil {
+		return nil, fmt.Errorf("copy a record: %w", err)
+	}
+	c := &declaration.Row[T]{Source: row.Source, RetiredAt: row.RetiredAt}
+	if err := json.Unmarshal(encoded, &c.Record); err != nil {
+		return nil, fmt.Errorf("copy a record: %w", err)
+	}
+	return c, nil
 }
 
 // GrantsTo lists the grants to a client, in the order of their subjects, starting after a subject.
