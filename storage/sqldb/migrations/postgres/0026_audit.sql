@@ -13,7 +13,7 @@ CREATE TABLE audit_records (
 	foreign_record BOOLEAN NOT NULL DEFAULT false,
 	hash BYTEA NOT NULL DEFAULT ''
 );
-CREATE UNIQUE INDEX audit_records_sequence ON audit_records (sequence) WHERE sequence <> 0;
+CREATE INDEX audit_records_sequence ON audit_records (sequence) WHERE sequence <> 0;
 CREATE INDEX audit_records_unsealed ON audit_records (id) WHERE sequence = 0;
 CREATE INDEX audit_records_event ON audit_records (event, id);
 CREATE INDEX audit_records_actor ON audit_records (actor, id) WHERE actor <> '';
@@ -41,10 +41,12 @@ BEGIN
 END;
 $$;
 -- +goose StatementEnd
+-- +goose StatementBegin
 CREATE TRIGGER audit_records_append_only BEFORE UPDATE ON audit_records FOR EACH ROW
 WHEN (old.sequence <> 0 OR new.id <> old.id OR new.event <> old.event OR new.actor <> old.actor OR new.subject <> old.subject
 	OR new.client_id <> old.client_id OR new.record <> old.record OR new.code <> old.code)
 EXECUTE FUNCTION audit_records_append_only();
+-- +goose StatementEnd
 
 -- +goose StatementBegin
 CREATE FUNCTION audit_records_kept() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -56,8 +58,10 @@ BEGIN
 END;
 $$;
 -- +goose StatementEnd
+-- +goose StatementBegin
 CREATE TRIGGER audit_records_kept BEFORE DELETE ON audit_records FOR EACH ROW
 EXECUTE FUNCTION audit_records_kept();
+-- +goose StatementEnd
 
 -- How far records were exported, and until when a node is doing that.
 CREATE TABLE audit_exports (

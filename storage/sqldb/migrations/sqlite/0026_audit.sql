@@ -13,7 +13,7 @@ CREATE TABLE audit_records (
 	foreign_record INTEGER NOT NULL DEFAULT 0,
 	hash BLOB NOT NULL DEFAULT x''
 ) STRICT;
-CREATE UNIQUE INDEX audit_records_sequence ON audit_records (sequence) WHERE sequence <> 0;
+CREATE INDEX audit_records_sequence ON audit_records (sequence) WHERE sequence <> 0;
 CREATE INDEX audit_records_unsealed ON audit_records (id) WHERE sequence = 0;
 CREATE INDEX audit_records_event ON audit_records (event, id);
 CREATE INDEX audit_records_actor ON audit_records (actor, id) WHERE actor <> '';
