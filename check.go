@@ -33,6 +33,11 @@ func (config Config) CheckFiles() error {
 			problems = append(problems, fmt.Errorf("identity_providers[%d]: %w", i, err))
 		}
 	}
+	for i, d := range config.Directories {
+		if err := d.CheckFiles(); err != nil {
+			problems = append(problems, fmt.Errorf("directories[%d]: %w", i, err))
+		}
+	}
 	if err := database.Check(&config.Configuration); err != nil {
 		problems = append(problems, fmt.Errorf("database: %w", err))
 	}

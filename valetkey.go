@@ -29,6 +29,7 @@ import (
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/identity/directory"
 	"github.com/valetkey/valetkey/identity/upstream"
 	"github.com/valetkey/valetkey/internal/clientaddress"
 	"github.com/valetkey/valetkey/internal/database"
@@ -78,17 +79,18 @@ type Server struct {
 	accounts  *identity.Accounts
 	mail      *mail.Outbox // nil if no messages can be sent
 	// toOperator sends requests to a service of the operator; nil if there is none.
-	toOperator *outgoing.Client
-	upstream   *upstream.Providers
-	engine     *authserver.Server
-	management *manage.API
-	pages      http.Handler
-	pageRoute  func(path string) string
-	notFound   http.HandlerFunc
-	host       string // of the issuer
-	secure     bool   // the issuer is https
-	proxies    clientaddress.Proxies
-	draining   atomic.Bool
+	toOperator  *outgoing.Client
+	upstream    *upstream.Providers
+	directories *directory.Directories
+	engine      *authserver.Server
+	management  *manage.API
+	pages       http.Handler
+	pageRoute   func(path string) string
+	notFound    http.HandlerFunc
+	host        string // of the issuer
+	secure      bool   // the issuer is https
+	proxies     clientaddress.Proxies
+	draining    atomic.Bool
 	// warnedOfProxy is when warnOfProxy last logged, in nanoseconds; zero: never.
 	warnedOfProxy atomic.Int64
 	declared      declared
@@ -190,6 +192,7 @@ func (s *Server) closeParts() error {
 		s.toOperator.CloseIdleConnections()
 	}
 	s.upstream.Close()
+	s.directories.Close()
 	if s.store == nil {
 		return nil
 	}

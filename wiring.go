@@ -9,6 +9,7 @@ import (
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/identity/directory"
 	"github.com/valetkey/valetkey/identity/upstream"
 	"github.com/valetkey/valetkey/internal/breachedapi"
 	"github.com/valetkey/valetkey/internal/database"
@@ -40,6 +41,9 @@ func (s *Server) wire(ctx context.Context) (err error) {
 	}
 	if s.upstream, err = s.newUpstream(); err != nil {
 		return fmt.Errorf("set up identity providers: %w", err)
+	}
+	if s.directories, err = s.newDirectories(); err != nil {
+		return fmt.Errorf("set up directories: %w", err)
 	}
 	pages, err := s.newPages()
 	if err != nil {
@@ -138,6 +142,23 @@ func (s *Server) newUpstream() (*upstream.Providers, error) {
 	})
 }
 
+// newDirectories returns the directories at which users sign in; nil if there are none.
+func (s *Server) newDirectories() (*directory.Directories, error) {
+	if len(s.config.Directories) == 0 {
+		return nil, nil
+	}
+	return directory.New(s.config.Directories, directory.Options{
+		Counts: s.store, Logger: s.log,
+		OnAvailability: func(unavailable int) {
+			if unavailable == 0 {
+				s.SetReadinessDetail("directories")
+				return
+			}
+			s.SetReadinessDetail("directories", fmt.Sprintf("%d of %d do not respond", unavailable, len(s.config.Directories)))
+		},
+	})
+}
+
 func (s *Server) newPages() (*ui.UI, error) {
 	look, ofClients, err := s.config.LoadTheme()
 	if err != nil {
@@ -184,6 +205,7 @@ func (s *Server) newPages() (*ui.UI, error) {
 		DeletionGrace:    grace,
 		Location:         location,
 		Upstream:         s.upstream,
+		Directories:      s.directories,
 		NoPasswords:      s.config.PasswordSignIn == configuration.PasswordSignInOff,
 		Contact:          s.config.Contact,
 		OptionalUnticked: s.config.ConsentOptionalDefault == configuration.ConsentUnticked,

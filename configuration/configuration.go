@@ -30,6 +30,7 @@ import (
 	"regexp"
 
 	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/identity/directory"
 	"github.com/valetkey/valetkey/identity/upstream"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
@@ -102,6 +103,8 @@ type Configuration struct {
 	BreachedPasswordService string `json:"breached_password_service,omitempty"`
 	// IdentityProviders are other providers that users sign in with.
 	IdentityProviders []upstream.Config `json:"identity_providers,omitempty"`
+	// Directories are LDAP directories at which users sign in with their passwords there.
+	Directories []directory.Config `json:"directories,omitempty"`
 	// PasswordSignIn is PasswordSignInOff if users sign in only with identity providers; the default is
 	// PasswordSignInOn.
 	PasswordSignIn string `json:"password_sign_in,omitempty"`

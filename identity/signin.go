@@ -43,6 +43,10 @@ type Attempt struct {
 	// Alone is set if nothing but the password will be asked for. Users with a second factor then fail,
 	// as with a wrong password.
 	Alone bool
+	// Directories finds the users of directories whom the identifier names, for SignInWithPassword; nil
+	// if there are no directories. DirectoryOnly is set if the identifier is that of no local account.
+	Directories   func(ctx context.Context) []DirectoryUser
+	DirectoryOnly bool
 }
 
 // Authenticate authenticates a username and password. The error is ErrWrongCredentials,
@@ -51,45 +55,67 @@ func (a *Accounts) Authenticate(ctx context.Context, now time.Time, attempt Atte
 	if len(attempt.Password) > MaxPasswordBytes {
 		return nil, ErrPasswordTooLong
 	}
+	at, err := a.beginAttempt(ctx, now, attempt)
+	if err != nil {
+		return nil, err
+	}
+	ok, err := a.proves(ctx, now, at.user, attempt.Password, &at.from)
+	if err != nil {
+		a.limits.undo(now, &at.from)
+		return nil, err
+	}
+	if !ok {
+		a.events.Record(ctx, event.SignInFailed, at.who, slog.String("reason", failureReason(at.user)), event.Address(attempt.Remote))
+		return nil, ErrWrongCredentials
+	}
+	return a.passwordProved(ctx, now, attempt, at)
+}
+
+// counted is an attempt that was counted. user is nil if there is none with the identifier.
+type counted struct {
+	user *User
+	from place
+	who  slog.Attr
+}
+
+// beginAttempt counts an attempt before it is evaluated. The error is *ThrottledError or an internal
+// error.
+func (a *Accounts) beginAttempt(ctx context.Context, now time.Time, attempt Attempt) (*counted, error) {
 	user, err := a.find(ctx, attempt.Identifier)
 	if err != nil {
 		return nil, fmt.Errorf("find the user who signs in: %w", err)
 	}
-	account, who := "unknown:"+mask(a.countKey, attempt.Identifier), slog.String("unknown_account", mask(a.logKey, attempt.Identifier)[:8])
+	at := &counted{user: user}
+	account := "unknown:" + mask(a.countKey, attempt.Identifier)
+	at.who = slog.String("unknown_account", mask(a.logKey, attempt.Identifier)[:8])
 	if user != nil {
-		account, who = user.ID, named(user)
+		account, at.who = user.ID, named(user)
 	}
-	remote := event.Address(attempt.Remote)
-	from, err := a.placeOf(ctx, now, account, attempt)
-	if err != nil {
+	if at.from, err = a.placeOf(ctx, now, account, attempt); err != nil {
 		return nil, err
 	}
-	if wait := a.limits.take(ctx, now, &from); wait > 0 {
+	if wait := a.limits.take(ctx, now, &at.from); wait > 0 {
 		refused := throttled(wait)
-		a.events.Record(ctx, event.SignInThrottled, who, slog.Duration("retry_after", refused.RetryAfter), remote)
+		a.events.Record(ctx, event.SignInThrottled, at.who, slog.Duration("retry_after", refused.RetryAfter), event.Address(attempt.Remote))
 		return nil, refused
 	}
-	ok, err := a.proves(ctx, now, user, attempt.Password, &from)
-	if err != nil {
-		a.limits.undo(now, &from)
-		return nil, err
-	}
-	if !ok {
-		a.events.Record(ctx, event.SignInFailed, who, slog.String("reason", failureReason(user)), remote)
-		return nil, ErrWrongCredentials
-	}
-	if user.NeedsSecondFactor() {
+	return at, nil
+}
+
+// passwordProved continues after the right password.
+func (a *Accounts) passwordProved(ctx context.Context, now time.Time, attempt Attempt, at *counted) (*User, error) {
+	if at.user.NeedsSecondFactor() {
 		if attempt.Alone {
 			// It counts as a failure: the limits must not tell that the password was right.
-			a.events.Record(ctx, event.SignInFailed, who, slog.String("reason", event.ReasonSecondFactor), remote)
+			a.events.Record(ctx, event.SignInFailed, at.who, slog.String("reason", event.ReasonSecondFactor), event.Address(attempt.Remote))
 			return nil, ErrWrongCredentials
 		}
-		a.limits.succeeded(now, &from)
-		return user, nil
+		a.limits.succeeded(now, &at.from)
+		return at.user, nil
 	}
-	a.limits.succeeded(now, &from)
-	a.SignInCompleted(ctx, now, user, attempt.Remote)
-	return user, nil
+	a.limits.succeeded(now, &at.from)
+	a.SignInCompleted(ctx, now, at.user, attempt.Remote)
+	return at.user, nil
 }
 
 // SignInCompleted is called when a user has signed in with more than a password, or without one:

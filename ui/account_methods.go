@@ -28,5 +28,8 @@ func (s *session) signInMethods(user *identity.User) []methodView {
 }
 
 func passwordRow(s *session, user *identity.User) []methodView {
+	if at, _ := s.directoryOf(user); at != nil && user.PasswordHash == "" {
+		return []methodView{{Name: text("common.password"), Detail: text("password.directory", "directory", cleanName(at.Name()))}}
+	}
 	return []methodView{{Name: text("common.password"), Detail: text("account.password-hint"), Href: s.base + "/account/password", Action: text("password.submit")}}
 }

@@ -16,6 +16,10 @@ type passwordView struct {
 	NewBad     bool
 	// MinPassword is the minimum length of the new password.
 	MinPassword int
+	// Directory says that the password is that of a directory; nil if it is not. Contact says who can
+	// help.
+	Directory *messages.Text
+	Contact   *contactView
 }
 
 func (s *session) showPassword(w http.ResponseWriter, r *http.Request) error {
@@ -27,6 +31,9 @@ func (s *session) showPassword(w http.ResponseWriter, r *http.Request) error {
 
 func (s *session) writePassword(w http.ResponseWriter, v passwordView, a pageResponse) error {
 	v.User, v.MinPassword = s.who.User, s.config.Accounts.MinPasswordRunes(s.who.User)
+	if at, _ := s.directoryOf(s.who.User); at != nil && s.who.User.PasswordHash == "" {
+		v.Directory, v.Contact = text("password.directory", "directory", cleanName(at.Name())), s.contact(nil)
+	}
 	a.template, a.title, a.account, a.data = "password", text("password.title"), s.who.User, v
 	return s.write(w, a)
 }

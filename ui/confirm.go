@@ -90,7 +90,7 @@ func (s *session) writeConfirm(w http.ResponseWriter, r *http.Request, v confirm
 		v.Upstream = s.upstreamButtons(v.waiting, linked)
 		a.formAction = s.config.Upstream.FormAction()
 	}
-	v.Password = v.Password && !s.config.NoPasswords
+	v.Password = (v.Password || s.hasDirectoryPassword(at.user, at.proofs)) && !s.config.NoPasswords
 	a.template, a.title, a.account, a.data = "confirm", text("factor.title"), at.user, v
 	return s.write(w, a)
 }
@@ -104,10 +104,17 @@ func (s *session) confirmPassword(w http.ResponseWriter, r *http.Request) error 
 		return s.redirect(w, "/account")
 	}
 	now, user := time.Now(), s.who.User
+	if at, link := s.directoryOf(user); at != nil && user.PasswordHash == "" {
+		return s.confirmAtDirectory(w, r, at, link)
+	}
 	err := s.config.Accounts.ProvePasswordAgain(r.Context(), now, user, r.PostForm.Get("password"))
 	if err == nil {
 		return s.proved(w, r, nil, user, identity.ProvedMethod{Method: identity.MethodPassword, At: now})
 	}
+	return s.confirmRefused(w, r, err)
+}
+
+func (s *session) confirmRefused(w http.ResponseWriter, r *http.Request, err error) error {
 	var v confirmView
 	a, known := signInRefusal(err, &v.Alert)
 	if !known {

@@ -60,6 +60,9 @@ func (s *session) providerOf(link identity.ExternalLink) providerView {
 	if p := s.config.Upstream.Provider(link.Provider); p != nil {
 		return s.providerView(p)
 	}
+	if d := s.config.Directories.Directory(link.Provider); d != nil {
+		return providerView{ID: d.ID(), Name: cleanName(d.Name())}
+	}
 	return providerView{Name: cleanName(link.Provider)}
 }
 
@@ -75,7 +78,7 @@ func (s *session) writeLinked(w http.ResponseWriter, v linkedView, a pageRespons
 	for _, link := range v.User.External {
 		view := linkView{
 			ID: link.ID, Provider: s.providerOf(link), Label: cleanName(link.Label), Email: cutRunes(clean(link.Email), 254),
-			Since: moment{Time: link.LinkedAt}, LastUsed: moment{Time: link.LastUsedAt}, Off: s.config.Upstream.Provider(link.Provider) == nil,
+			Since: moment{Time: link.LinkedAt}, LastUsed: moment{Time: link.LastUsedAt}, Off: s.providerOf(link).ID == "",
 		}
 		view.OtherEmail = link.Email != "" && v.User.Email() != "" && link.Email != v.User.Email()
 		v.Links = append(v.Links, view)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/identity/directory"
 	"github.com/valetkey/valetkey/ui/messages"
 )
 
@@ -177,18 +178,26 @@ func (s *session) signIn(w http.ResponseWriter, r *http.Request) error {
 	if s.config.NoPasswords {
 		return s.writeSignIn(w, r, in, signInView{Alert: text("upstream.use-provider")}, pageResponse{status: http.StatusForbidden})
 	}
-	now, device := time.Now(), identity.DeviceCookie(r, s.config.Issuer)
-	user, err := s.config.Accounts.Authenticate(r.Context(), now, identity.Attempt{
-		Identifier: r.PostForm.Get("identifier"), Password: r.PostForm.Get("password"),
-		Remote: s.config.RemoteAddr(r), Device: device,
+	now, identifier := time.Now(), r.PostForm.Get("identifier")
+	directories, only := s.config.Directories.ForIdentifier(identifier)
+	user, external, err := s.config.Accounts.SignInWithPassword(r.Context(), now, identity.Attempt{
+		Identifier: identifier, Password: r.PostForm.Get("password"),
+		Remote: s.config.RemoteAddr(r), Device: identity.DeviceCookie(r, s.config.Issuer),
+		Directories: directory.Users(directories, identifier), DirectoryOnly: only,
 	})
+	if err != nil && external != nil {
+		return s.directoryFailed(w, r, external, purposeSignIn, waitingFor(in), err)
+	}
 	if err != nil {
-		v := signInView{Identifier: cutRunes(clean(r.PostForm.Get("identifier")), 254)}
+		v := signInView{Identifier: cutRunes(clean(identifier), 254)}
 		refused, known := signInRefusal(err, &v.Alert)
 		if !known {
 			return err
 		}
 		return s.writeSignIn(w, r, in, v, refused)
+	}
+	if external != nil {
+		return s.provedExternal(w, r, now, in, user, external)
 	}
 	return s.proved(w, r, in, user, identity.ProvedMethod{Method: identity.MethodPassword, At: now})
 }
@@ -216,7 +225,14 @@ func signInRefusal(err error, alert **messages.Text) (a pageResponse, known bool
 		*alert = text("alert.too-many-failed", "wait", inTime(throttled.RetryAfter))
 		return pageResponse{status: http.StatusTooManyRequests, retryAfter: throttled.RetryAfter}, true
 	}
+	if _, ok := errors.AsType[*identity.DirectoryRefusedError](err); ok {
+		*alert = text("alert.directory-password-expired")
+		return pageResponse{status: http.StatusForbidden}, true
+	}
 	switch {
+	case errors.Is(err, identity.ErrDirectoryUnavailable):
+		*alert = text("alert.directory-unavailable")
+		return pageResponse{status: http.StatusServiceUnavailable, retryAfter: identity.BusyRetryAfter}, true
 	case errors.Is(err, identity.ErrWrongCredentials):
 		*alert = text("alert.wrong-credentials")
 		return pageResponse{status: http.StatusForbidden}, true

@@ -13,6 +13,7 @@ import (
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/identity/directory"
 	"github.com/valetkey/valetkey/identity/passkey"
 	"github.com/valetkey/valetkey/identity/upstream"
 	"github.com/valetkey/valetkey/internal/event"
@@ -53,6 +54,9 @@ type Config struct {
 	RelatedOrigins []string
 	// Upstream are the other providers that users sign in with; nil if there are none.
 	Upstream *upstream.Providers
+	// Directories are the directories at which users sign in with their passwords there; nil if there are
+	// none.
+	Directories *directory.Directories
 	// NoPasswords turns off sign-in with passwords. Upstream is then the way to sign in.
 	NoPasswords bool
 	// Contact is where users who may not sign in can ask for help: an email address or an https URL. The

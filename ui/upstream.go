@@ -258,18 +258,23 @@ func isLinked(user *identity.User, external *identity.ExternalUser) bool {
 // provedUpstream continues with what the provider has proved.
 func (s *session) provedUpstream(w http.ResponseWriter, r *http.Request, in *authserver.Interaction, user *identity.User, result *upstream.Result) error {
 	now := time.Now()
-	proof := identity.ProvedMethod{Method: identity.MethodUpstream, At: result.User.AuthTime, Class: identity.Class(result.User.ACR)}
-	if proof.At.IsZero() {
-		proof.At = now
-	}
-	if proof.Class != "" {
-		proof.AMR = knownAMR(result.User.AMR)
-	}
 	if !result.User.Session.Expires.IsZero() && !result.User.Session.Expires.After(now) {
 		return s.upstreamFailed(w, r, result, upstream.ErrResponse)
 	}
+	return s.provedExternal(w, r, now, in, user, result.User)
+}
+
+// provedExternal continues with what a provider or a directory has proved.
+func (s *session) provedExternal(w http.ResponseWriter, r *http.Request, now time.Time, in *authserver.Interaction, user *identity.User, external *identity.ExternalUser) error {
+	proof := identity.ProvedMethod{Method: identity.MethodUpstream, At: external.AuthTime, Class: identity.Class(external.ACR)}
+	if proof.At.IsZero() {
+		proof.At = now
+	}
+	if proof.Class != "" || s.config.Directories.Directory(external.Provider) != nil {
+		proof.AMR = knownAMR(external.AMR)
+	}
 	var err error
-	if proof.Authenticator, err = s.config.Accounts.HoldExternalSession(r.Context(), now, user.ID, result.User); err != nil {
+	if proof.Authenticator, err = s.config.Accounts.HoldExternalSession(r.Context(), now, user.ID, external); err != nil {
 		return err
 	}
 	return s.proved(w, r, in, user, proof)
@@ -388,21 +393,25 @@ func upstreamFailureOf(err error) (f upstreamFailure, ok bool) {
 
 // upstreamFailed writes the page for a failed sign-in. An internal error is returned.
 func (s *session) upstreamFailed(w http.ResponseWriter, r *http.Request, result *upstream.Result, err error) error {
+	return s.externalFailed(w, r, s.providerView(result.Provider), result.Purpose, waiting{Interaction: result.Interaction, Return: result.ReturnTo}, err)
+}
+
+// externalFailed is like upstreamFailed, also for a directory. again is the provider or the directory.
+func (s *session) externalFailed(w http.ResponseWriter, r *http.Request, again providerView, purpose string, waits waiting, err error) error {
 	failure, known := upstreamFailureOf(err)
 	if !known {
 		return err
 	}
-	again := s.providerView(result.Provider)
 	say := func(part string) *messages.Text {
 		return text("error.upstream-"+failure.key+"."+part, "provider", again.Name)
 	}
-	v := upstreamErrorView{Title: say("title"), Happened: say("happened"), Next: say("next"), waiting: waiting{Interaction: result.Interaction, Return: result.ReturnTo}}
-	account := result.Purpose == purposeLink || result.Purpose == purposeConfirm
+	v := upstreamErrorView{Title: say("title"), Happened: say("happened"), Next: say("next"), waiting: waits}
+	account := purpose == purposeLink || purpose == purposeConfirm
 	switch {
 	case account:
 		v.Back, v.BackText = s.base+"/account", text("common.back-to-account")
 	case s.onlyProvider() == nil:
-		v.Back, v.BackText = s.base+"/sign-in"+waiting{Interaction: result.Interaction}.query(), text("upstream.another-way")
+		v.Back, v.BackText = s.base+"/sign-in"+waiting{Interaction: waits.Interaction}.query(), text("upstream.another-way")
 	}
 	if failure.contact {
 		v.Contact = s.contact(nil)
@@ -413,8 +422,8 @@ func (s *session) upstreamFailed(w http.ResponseWriter, r *http.Request, result 
 	if failure.logged {
 		v.Reference = newReference()
 	}
-	s.log.WarnContext(r.Context(), "sign-in with a provider failed", "provider", result.Provider.ID(), "reference", v.Reference, "error", err)
-	if failure.retry && result.Purpose != purposeLink {
+	s.log.WarnContext(r.Context(), "sign-in with a provider failed", "provider", again.ID, "reference", v.Reference, "error", err)
+	if failure.retry && purpose != purposeLink && s.config.Upstream.Provider(again.ID) != nil {
 		v.Start, v.Provider = s.base+upstreamStartPath, &again
 	}
 	a := pageResponse{status: failure.status, template: "upstream-error", title: v.Title, data: v, formAction: s.config.Upstream.FormAction()}

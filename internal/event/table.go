@@ -247,6 +247,7 @@ const (
 	ReasonWrongMethod      = "wrong_method"
 	ReasonPasskey          = "passkey"
 	ReasonWrongCredentials = "wrong_credentials"
+	ReasonDirectory        = "directory"
 )
 
 // Reasons explains the reasons, in the order in which they are documented.
@@ -258,6 +259,10 @@ var Reasons = []struct{ Name, Meaning string }{
 	{ReasonNoPassword, "the account has no password"},
 	{ReasonDisabled, "the account is disabled; the password may be correct"},
 	{ReasonRetired, "the configuration no longer declares the account; the password may be correct"},
+	{ReasonDirectory, "the directory did not accept the password, or did not respond"},
+	{"locked", "the directory has locked the account; the password may be correct"},
+	{"expired", "the account at the directory has expired; the password may be correct"},
+	{"password_expired", "the directory wants the user to change the password first"},
 	{ReasonThrottled, "too many attempts have failed; the password was not checked"},
 	{ReasonNoAddress, "the account has no verified email address"},
 	{ReasonPasskey, "the passkey was not accepted; `cause` says why, for example `unknown_passkey` or `wrong_signature`"},
