@@ -89,7 +89,7 @@ func (a *API) authorize(ctx huma.Context, next func(huma.Context)) {
 		return
 	}
 	acting := audit.WithActor(context.WithValue(r.Context(), principalKey{}, p), p.actor())
-	next(huma.WithContext(ctx, acting))
+	a.once(huma.WithContext(ctx, acting), p, w, next)
 }
 
 // actor returns the author of what the principal changes.
@@ -164,9 +164,9 @@ func (a *API) registerWhoami() {
 	type output struct{ Body api.Whoami }
 	register(a, anyRole, operation{id: "whoami", method: http.MethodGet, path: "/whoami", summary: "What the caller is and may do"},
 		func(_ context.Context, p *principal, _ *struct{}) (*output, error) {
-			who := api.Whoami{Kind: "client", ID: p.id(), Role: p.role, Permissions: p.permissions}
+			who := api.Whoami{Kind: api.CallerClient, ID: p.id(), Role: p.role, Permissions: p.permissions}
 			if p.user != nil {
-				who.Kind, who.Name = "user", p.user.Username
+				who.Kind, who.Name = api.CallerUser, p.user.Username
 			} else {
 				who.Name = p.client.ClientName
 			}

@@ -8,6 +8,7 @@
 //	manage.go     API, Config, the handler
 //	authorize.go  who calls, and whether they may
 //	operation.go  registers an operation
+//	idempotency.go  requests that are repeated
 //	inprocess.go  calls from within the process, for pages that have signed the user in
 //	problem.go    errors (RFC 9457)
 //	record.go     versions of records (ETag, If-Match), pages of a list
@@ -22,6 +23,7 @@ package manage
 import (
 	"cmp"
 	"context"
+	"crypto/cipher"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -74,6 +76,8 @@ type API struct {
 	mux    *http.ServeMux
 	huma   huma.API
 	tagKey []byte // of ETags
+	// responses encrypts stored responses.
+	responses cipher.AEAD
 	// document is the OpenAPI document.
 	document []byte
 }
@@ -89,6 +93,9 @@ func New(config Config) (*API, error) {
 	}
 	a := &API{config: config, log: config.Logger, base: issuer.Path + api.Path, mux: http.NewServeMux()}
 	if a.tagKey, err = database.Derive(config.Store.Secret, "valetkey management versions"); err != nil {
+		return nil, err
+	}
+	if a.responses, err = newResponseCipher(config.Store.Secret); err != nil {
 		return nil, err
 	}
 	a.huma = humago.NewWithPrefix(a.mux, a.base, a.openAPI())

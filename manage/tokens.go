@@ -73,10 +73,10 @@ func tokenBody(ticket storage.Ticket) (*api.Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	body := &api.Token{Reference: t.Reference, Kind: "access_token", ClientID: t.ClientID, Subject: t.Subject, Scope: t.Scope.String(), Resources: t.Resources,
+	body := &api.Token{Reference: t.Reference, Kind: api.TokenAccess, ClientID: t.ClientID, Subject: t.Subject, Scope: t.Scope.String(), Resources: t.Resources,
 		IssuedAt: t.Issued.UTC(), ExpiresAt: ticket.Expires.UTC(), Bound: t.Bound}
 	if ticket.Kind == ticketkind.RefreshToken {
-		body.Kind = "refresh_token"
+		body.Kind = api.TokenRefresh
 	}
 	return body, nil
 }

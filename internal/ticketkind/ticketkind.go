@@ -45,6 +45,17 @@ const (
 	//   Put: the token endpoint, with the first refresh token
 	//   Spent: a newer authorization beyond the limit
 	Authorization storage.Kind = "authorization"
+	// ManagementRequest is a request to the management API with an Idempotency-Key, and
+	// ManagementResponse the response to it, encrypted.
+	//   File: manage/idempotency.go
+	//   Put: the first request with the key
+	//   Spent: expiry, or a refusal of the request
+	ManagementRequest storage.Kind = "management_request"
+	// ManagementResponse is described at ManagementRequest.
+	//   File: manage/idempotency.go
+	//   Put: the end of the first request with the key
+	//   Spent: expiry
+	ManagementResponse storage.Kind = "management_response"
 	// UnknownOutcome is a note about a ticket with the same ID. The database did not confirm that
 	// it was spent, so the client was told to try again (docs/decisions/0009).
 	//   File: authserver/token.go

@@ -120,6 +120,12 @@ type Token struct {
 	Bound     bool      `json:"bound" doc:"Only the holder of a key can use it"`
 }
 
+// The values of Token.Kind.
+const (
+	TokenRefresh = "refresh_token"
+	TokenAccess  = "access_token"
+)
+
 // TokenList has the tokens of a user or client, at most 1000.
 type TokenList struct {
 	Tokens []Token `json:"tokens"`

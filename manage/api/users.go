@@ -71,6 +71,12 @@ type UserPage struct {
 	Page
 }
 
+// The values of Whoami.Kind.
+const (
+	CallerUser   = "user"
+	CallerClient = "client"
+)
+
 // Whoami is what the caller is and may do.
 type Whoami struct {
 	// Kind is user or client.
