@@ -10,6 +10,7 @@ import (
 
 	"github.com/valetkey/valetkey/internal/clientaddress"
 	"github.com/valetkey/valetkey/internal/event"
+	"github.com/valetkey/valetkey/internal/probe"
 )
 
 // strictTransport makes browsers use https for a year (RFC 6797). net/http does not modify it.
@@ -37,6 +38,9 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 		return
 	case "/readyz":
 		s.ready(w, r)
+		return
+	}
+	if len(r.Header[probe.Header]) > 0 && s.probed(w, r) {
 		return
 	}
 	// The issuer comes from the configuration, never from the request. A request for another

@@ -1,13 +1,11 @@
 package valetkey
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"net/http"
 	"slices"
 	"sync"
-	"time"
 )
 
 // readiness holds the details in the body of /readyz.
@@ -60,17 +58,9 @@ const readyRetryAfter = "5"
 // server is not shutting down. The details follow, one per line.
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
-	if s.draining.Load() {
+	if err := s.isReady(r.Context()); err != nil {
 		w.Header().Set("Retry-After", readyRetryAfter)
-		http.Error(w, "shutting down", http.StatusServiceUnavailable)
-		return
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
-	defer cancel()
-	if err := s.store.Ping(ctx); err != nil {
-		s.log.WarnContext(ctx, "not ready", "error", err)
-		w.Header().Set("Retry-After", readyRetryAfter)
-		http.Error(w, "the database does not respond", http.StatusServiceUnavailable)
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
 	fmt.Fprintln(w, "ready")

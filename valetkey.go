@@ -9,6 +9,7 @@
 //	handler.go     requests
 //	deadline.go    how long a request may take
 //	readiness.go   /healthz and /readyz
+//	probe.go       what "valetkey doctor" asks a running server
 //	serve.go       Serve: listening, TLS certificates, shutting down
 //	mutualtls.go   the listener and the host for clients with certificates
 //	telemetry.go   metrics, traces and the access log
@@ -35,6 +36,7 @@ import (
 	"github.com/valetkey/valetkey/internal/database"
 	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/internal/outgoing"
+	"github.com/valetkey/valetkey/internal/probe"
 	"github.com/valetkey/valetkey/internal/telemetry"
 	"github.com/valetkey/valetkey/mail"
 	"github.com/valetkey/valetkey/manage"
@@ -90,6 +92,7 @@ type Server struct {
 	host        string // of the issuer
 	secure      bool   // the issuer is https
 	proxies     clientaddress.Proxies
+	probeKey    probe.Key
 	draining    atomic.Bool
 	// warnedOfProxy is when warnOfProxy last logged, in nanoseconds; zero: never.
 	warnedOfProxy atomic.Int64

@@ -27,6 +27,9 @@ func (s *Server) wire(ctx context.Context) (err error) {
 	if s.store, err = database.Open(ctx, &s.config.Configuration, s.log); err != nil {
 		return err
 	}
+	if err := s.setUpProbe(); err != nil {
+		return err
+	}
 	if err := s.applyAtStart(ctx); err != nil {
 		return err
 	}

@@ -22,6 +22,7 @@
 //	ticket.go        secrets, their keys in the store, and what an authorization consists of
 //	authorizationdata.go  decodes most authorizations without encoding/json
 //	keys.go          signing and decryption keys, the JWKS endpoint
+//	signprobe.go     a signed JWT that nobody accepts, to test the keys
 //	keyrotation.go   which keys the clients need, and their rotation
 //	metadata.go      server metadata (RFC 8414, OpenID Connect Discovery)
 //	interactionid.go  the x-fapi-interaction-id of a request

@@ -121,3 +121,19 @@ func compose(letter *Letter) (*gomail.Msg, error) {
 	message.AddAlternativeString(gomail.TypeTextHTML, letter.HTML)
 	return message, nil
 }
+
+// Check connects to the mail server, encrypts the connection and authenticates, as before a message,
+// and sends none.
+func (s *SMTP) Check(ctx context.Context) error {
+	client, err := s.client()
+	if err != nil {
+		return fmt.Errorf("mail server: %w", err)
+	}
+	if err := client.DialWithContext(ctx); err != nil {
+		return fmt.Errorf("connect to %s: %w", s.Host, err)
+	}
+	if err := client.Close(); err != nil {
+		return fmt.Errorf("disconnect from %s: %w", s.Host, err)
+	}
+	return nil
+}

@@ -18,7 +18,7 @@ import (
 
 // The exit codes.
 const (
-	exitFailed = 1 // the command failed, "demo --check" found a fault, or "check --profile" a client that does not meet it
+	exitFailed = 1 // the command failed, "demo --check" or "doctor" found a fault, or "check --profile" a client that does not meet it
 	exitUsage  = 2 // the command line or a config file is wrong
 	exitDiff   = 3 // "diff --exit-code" found differences
 )
@@ -27,6 +27,7 @@ type commandLine struct {
 	Demo         demoCommand         `cmd:"" help:"Run a demo: a server, applications and an API on loopback, and every message between them."`
 	Serve        serveCommand        `cmd:"" help:"Run the server."`
 	Check        checkCommand        `cmd:"" help:"Check a configuration file without starting a server."`
+	Doctor       doctorCommand       `cmd:"" help:"Find what is wrong with a running server, its proxy, database and mail, and how to fix it."`
 	Apply        applyCommand        `cmd:"" help:"Write the clients, users, scopes and resources of files to a database."`
 	Diff         diffCommand         `cmd:"" help:"Show what apply would change."`
 	Registration registrationCommand `cmd:"" help:"Manage initial access tokens for dynamic client registration."`

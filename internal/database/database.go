@@ -20,6 +20,8 @@ type Database struct {
 	Secret []byte
 }
 
+const enginePurpose = "valetkey engine"
+
 // MailPurpose is the purpose for which Derive derives the key of mail.Config from Database.Secret.
 const MailPurpose = "valetkey mail"
 
@@ -37,7 +39,7 @@ func Open(ctx context.Context, c *configuration.Configuration, log *slog.Logger)
 	if err != nil {
 		return nil, err
 	}
-	secret, err := Derive(master, "valetkey engine")
+	secret, err := Derive(master, enginePurpose)
 	if err != nil {
 		return nil, err
 	}

@@ -63,6 +63,18 @@ func findMasterKey(c *configuration.Configuration) (key []byte, create string, e
 	return nil, path + ".key", nil
 }
 
+// EngineSecret returns Database.Secret without opening the database. It creates no master key.
+func EngineSecret(c *configuration.Configuration) ([]byte, error) {
+	master, create, err := findMasterKey(c)
+	if err != nil {
+		return nil, err
+	}
+	if create != "" {
+		return nil, fmt.Errorf("read master key: %w", &fs.PathError{Op: "open", Path: create, Err: fs.ErrNotExist})
+	}
+	return Derive(master, enginePurpose)
+}
+
 func readMasterKey(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {

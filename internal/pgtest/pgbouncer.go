@@ -18,6 +18,12 @@ var errNoPgBouncer = errors.New("PgBouncer is neither on the PATH nor in /usr/sb
 // the test. Each transaction may get another one of the few connections to the server.
 func PgBouncer(t testing.TB, databaseURL string) string {
 	t.Helper()
+	return PgBouncerMode(t, databaseURL, "transaction")
+}
+
+// PgBouncerMode is PgBouncer with another pool_mode.
+func PgBouncerMode(t testing.TB, databaseURL, mode string) string {
+	t.Helper()
 	program, err := exec.LookPath("pgbouncer")
 	if err != nil {
 		program, err = exec.LookPath("/usr/sbin/pgbouncer")
@@ -57,8 +63,8 @@ func PgBouncer(t testing.TB, databaseURL string) string {
 		}
 	}
 	file := filepath.Join(dir, "pgbouncer.ini")
-	settings := fmt.Sprintf("[databases]\n* =%s\n[pgbouncer]\npool_mode = transaction\nauth_type = any\nlisten_port = 6432\nunix_socket_dir = %s\nlogfile = %s\nmax_client_conn = 1000\ndefault_pool_size = 15\nserver_round_robin = 1\n",
-		target.String(), dir, filepath.Join(dir, "log"))
+	settings := fmt.Sprintf("[databases]\n* =%s\n[pgbouncer]\npool_mode = %s\nauth_type = any\nlisten_port = 6432\nunix_socket_dir = %s\nlogfile = %s\nmax_client_conn = 1000\ndefault_pool_size = 15\nserver_round_robin = 1\n",
+		target.String(), mode, dir, filepath.Join(dir, "log"))
 	if err := os.WriteFile(file, []byte(settings), 0o644); err != nil {
 		t.Fatal(err)
 	}
