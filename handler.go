@@ -1,6 +1,7 @@
 package valetkey
 
 import (
+	"context"
 	"crypto/rand"
 	"net/http"
 	"net/netip"
@@ -27,11 +28,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.serveObserved(w, r)
 		return
 	}
-	s.handle(w, r)
+	s.handle(r.Context(), w, r)
 }
 
-func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
-	defer s.recovered(w, r)
+// handle handles a request. requested is the context of the request, with its span.
+func (s *Server) handle(requested context.Context, w http.ResponseWriter, r *http.Request) {
+	defer s.recovered(requested, w, r)
 	switch r.URL.Path {
 	case "/healthz":
 		s.health(w)
@@ -50,7 +52,7 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.warnOfProxy(r)
-	ctx := &deadline{Context: r.Context(), at: time.Now().Add(requestTimeout)}
+	ctx := &deadline{Context: requested, at: time.Now().Add(requestTimeout)}
 	defer ctx.end()
 	r = r.WithContext(ctx)
 	if s.secure {
@@ -62,6 +64,7 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 	}
 	if s.management.Handles(r.URL.Path) {
 		s.management.ServeHTTP(w, r)
+		routed(w, r.Pattern)
 		return
 	}
 	s.pages.ServeHTTP(w, r)
@@ -81,7 +84,7 @@ func sameHost(a, b string) bool {
 }
 
 // recovered turns a panic into a response and a log entry with the same reference.
-func (s *Server) recovered(w http.ResponseWriter, r *http.Request) {
+func (s *Server) recovered(ctx context.Context, w http.ResponseWriter, r *http.Request) {
 	failure := recover()
 	if failure == nil {
 		return
@@ -90,7 +93,7 @@ func (s *Server) recovered(w http.ResponseWriter, r *http.Request) {
 		panic(failure)
 	}
 	ref := rand.Text()[:8]
-	s.log.ErrorContext(r.Context(), "panic", "ref", ref, "path", r.URL.Path, "panic", failure, "stack", string(debug.Stack()))
+	s.log.ErrorContext(ctx, "panic", "ref", ref, "path", r.URL.Path, "panic", failure, "stack", string(debug.Stack()))
 	http.Error(w, "Internal server error. The operator can find it in the log by the reference "+ref+".", http.StatusInternalServerError)
 }
 

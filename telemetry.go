@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/valetkey/valetkey/configuration"
@@ -74,7 +75,7 @@ func (s *Server) logsRequests(ctx context.Context) bool {
 func (s *Server) serveObserved(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	r, span := s.telemetry.StartRequest(r, err == nil && s.proxies.Trusted(peer.Addr().Unmap()))
+	ctx, span := s.telemetry.StartRequest(r, err == nil && s.proxies.Trusted(peer.Addr().Unmap()))
 	observed := &statusWriter{ResponseWriter: w}
 	defer func() {
 		canceled := errors.Is(r.Context().Err(), context.Canceled)
@@ -82,13 +83,13 @@ func (s *Server) serveObserved(w http.ResponseWriter, r *http.Request) {
 		if !canceled {
 			status = cmp.Or(status, http.StatusOK)
 		}
-		route := s.route(r)
+		route := cmp.Or(observed.route, s.route(r))
 		if s.logsRequests(r.Context()) {
-			s.logRequest(r, route, status, canceled, observed.bytes, began)
+			s.logRequest(ctx, r, route, status, canceled, observed.bytes, began)
 		}
 		span.EndRequest(r, route, status, canceled)
 	}()
-	s.handle(observed, r)
+	s.handle(ctx, observed, r)
 }
 
 // route returns the pattern of the path of a request; "" if there is nothing. There are few patterns,
@@ -103,7 +104,7 @@ func (s *Server) route(r *http.Request) string {
 
 // logRequest writes the access log. It has neither the query nor an unknown path: both may contain
 // codes and tokens.
-func (s *Server) logRequest(r *http.Request, route string, status int, canceled bool, bytes int64, began time.Time) {
+func (s *Server) logRequest(ctx context.Context, r *http.Request, route string, status int, canceled bool, bytes int64, began time.Time) {
 	level := slog.LevelDebug
 	if s.config.Log.Access {
 		level = slog.LevelInfo
@@ -116,7 +117,7 @@ func (s *Server) logRequest(r *http.Request, route string, status int, canceled 
 	if canceled {
 		attrs = append(attrs, slog.Bool("canceled", true))
 	}
-	s.log.LogAttrs(r.Context(), level, "request", attrs...)
+	s.log.LogAttrs(ctx, level, "request", attrs...)
 }
 
 // statusWriter remembers the status and the size of a response.
@@ -124,6 +125,17 @@ type statusWriter struct {
 	http.ResponseWriter
 	status int
 	bytes  int64
+	route  string // set by routed
+}
+
+// routed sets the route of an observed request to the pattern of a ServeMux.
+func routed(w http.ResponseWriter, pattern string) {
+	if observed, ok := w.(*statusWriter); ok && pattern != "/" {
+		if _, path, ok := strings.Cut(pattern, " "); ok {
+			pattern = path
+		}
+		observed.route = pattern
+	}
 }
 
 // WriteHeader implements http.ResponseWriter.

@@ -442,6 +442,12 @@ func TestAStrangerAddsNoSeries(t *testing.T) {
 				return httptest.NewRequest(http.MethodGet, measuredIssuer+"/upstream/"+text()+"/callback", nil)
 			},
 			func() *http.Request {
+				return httptest.NewRequest(http.MethodGet, measuredIssuer+"/manage/v1/clients/"+text(), nil)
+			},
+			func() *http.Request {
+				return httptest.NewRequest(http.MethodGet, measuredIssuer+"/manage/v1/"+text(), nil)
+			},
+			func() *http.Request {
 				r := httptest.NewRequest(http.MethodGet, measuredIssuer+"/jwks", nil)
 				r.Host = text() + ".example"
 				return r
@@ -469,6 +475,9 @@ func TestAStrangerAddsNoSeries(t *testing.T) {
 	}
 	if len(after) == 0 || len(after) > 500 {
 		t.Errorf("%d series", len(after))
+	}
+	if !strings.Contains(strings.Join(after, " "), `http_route="/manage/v1/clients/{client_id}"`) {
+		t.Error("no series of the management API")
 	}
 }
 

@@ -43,6 +43,9 @@ type Log struct {
 // New returns a log of events. Close logs what is still pending.
 func New(logger *slog.Logger) *Log {
 	l := &Log{logger: logger, telemetry: telemetry.Of(logger)}
+	for _, kind := range Kinds {
+		l.telemetry.KnowEvent(kind.Name)
+	}
 	l.sample.init()
 	return l
 }

@@ -15,20 +15,20 @@ func Method(method string) string {
 	return Other
 }
 
-// StartRequest begins the span of a request, and returns the request with it. The span belongs to the
+// StartRequest begins the span of a request, and returns a context with it. The span belongs to the
 // trace that the request names. trusted means that a proxy of the operator sent it: then the proxy's
 // decision whether to sample applies. Strangers must not decide what is stored.
-func (t *Telemetry) StartRequest(r *http.Request, trusted bool) (*http.Request, *Span) {
+func (t *Telemetry) StartRequest(r *http.Request, trusted bool) (context.Context, *Span) {
 	if t == nil {
-		return r, nil
+		return r.Context(), nil
 	}
-	t.active.add(1, values{Method(r.Method)})
 	s := t.newSpan()
-	s.kind = kindServer
+	s.kind, s.active = kindServer, t.active.of(values{Method(r.Method)})
+	s.active.count.Add(1)
 	if sampled, ok := s.continueTrace(r.Header); ok && trusted {
 		s.sampled = sampled && t.spans != nil
 	}
-	return r.WithContext(context.WithValue(r.Context(), spanKey{}, s)), s
+	return context.WithValue(r.Context(), spanKey{}, s), s
 }
 
 // EndRequest ends the span of a request. route is "" if there is nothing at the path. status is zero if
@@ -51,7 +51,7 @@ func (s *Span) EndRequest(r *http.Request, route string, status int, canceled bo
 	if route == "" {
 		route = Other
 	}
-	s.telemetry.active.add(-1, values{method})
+	s.active.count.Add(-1)
 	counted := method
 	if status == http.StatusMethodNotAllowed { // otherwise each route would have a series for each method
 		counted = Other

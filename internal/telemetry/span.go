@@ -30,7 +30,9 @@ type Span struct {
 	failed     bool
 	attributes []attribute
 
-	refused bool // of a request: it broke a rule
+	// Of a request.
+	refused bool    // it broke a rule
+	active  *series // the requests in progress with its method
 }
 
 // attribute is a key with a text, or a number if numeric is set.

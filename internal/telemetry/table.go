@@ -121,6 +121,14 @@ func (t *Telemetry) Event(name string) {
 	}
 }
 
+// KnowEvent makes a series for an event that has not happened yet, so that Prometheus sees the first one
+// as an increase.
+func (t *Telemetry) KnowEvent(name string) {
+	if t != nil {
+		t.events.of(values{name})
+	}
+}
+
 // SignedIn counts a sign-in with a method.
 func (t *Telemetry) SignedIn(method string) {
 	if t != nil {

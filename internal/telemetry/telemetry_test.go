@@ -152,9 +152,9 @@ func request(observed *Telemetry, method, route, traceParent string, trusted boo
 	if traceParent != "" {
 		r.Header.Set("Traceparent", traceParent)
 	}
-	r, span := observed.StartRequest(r, trusted)
+	ctx, span := observed.StartRequest(r, trusted)
 	if f != nil {
-		f(r.Context())
+		f(ctx)
 	}
 	span.EndRequest(r, route, status, false)
 }
@@ -421,8 +421,8 @@ func BenchmarkRequest(b *testing.B) {
 			}()
 			b.ReportAllocs()
 			for b.Loop() {
-				r, span := observed.StartRequest(r, false)
-				observed.StartOperation(r.Context(), "sqlite", "batch").End(1, nil)
+				ctx, span := observed.StartRequest(r, false)
+				observed.StartOperation(ctx, "sqlite", "batch").End(1, nil)
 				observed.Signed("ES256", span.began)
 				span.EndRequest(r, "/token", 200, false)
 			}

@@ -117,7 +117,7 @@ func startServer(ctx context.Context, o options, dir string, client keys) (*serv
 		return nil, err
 	}
 	s := &server{&target{}, o, filepath.Join(dir, "valetkey.yaml")}
-	if err := os.WriteFile(s.config, []byte(declarationsFile(document)), 0o600); err != nil {
+	if err := os.WriteFile(s.config, []byte(declarationsFile(document)+o.observed.section()), 0o600); err != nil {
 		return nil, err
 	}
 	// serve waits if a file was changed just now.
