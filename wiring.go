@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/valetkey/valetkey/authserver"
@@ -103,6 +104,11 @@ func (s *Server) newAccounts() (*identity.Accounts, error) {
 		Pages:           ui.MailedPages(),
 		Policy:          s.config.SignIn.Policy(),
 		Recovery:        s.config.Recovery.Ways(),
+		NoPasswords:     s.config.PasswordSignIn == configuration.PasswordSignInOff,
+		NoPasskeys:      s.config.Passkeys.Off,
+		Provider: func(id string) bool {
+			return slices.ContainsFunc(s.config.IdentityProviders, func(p upstream.Config) bool { return p.ID == id })
+		},
 
 		MinPasswordRunes:  s.config.MinimumPasswordLength,
 		BreachedPasswords: breachedPasswords,

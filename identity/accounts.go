@@ -39,6 +39,11 @@ type Config struct {
 	MinPasswordRunes int
 	// Policy says what is sufficient to sign in.
 	Policy Policy
+	// NoPasswords is set if users cannot sign in with a password, and NoPasskeys if not with a passkey.
+	// Provider reports whether there is a provider with an ID; nil means that all are there. The last way
+	// to sign in cannot be removed.
+	NoPasswords, NoPasskeys bool
+	Provider                func(id string) bool
 	// Recovery says how users get back in who have lost what they sign in with.
 	Recovery Recovery
 	// BreachedPasswords asks a service whether a password is known from a breach; nil if there is
@@ -68,6 +73,9 @@ type Accounts struct {
 	minPassword     int
 	policy          Policy
 	recovery        Recovery
+	noPasswords     bool
+	noPasskeys      bool
+	provider        func(id string) bool
 	breached        func(ctx context.Context, password string) (bool, error)
 	// reserved is for devices that are known to the account and for signed-in users, hashing
 	// for everyone else.
@@ -103,6 +111,9 @@ func New(config Config) (*Accounts, error) {
 		pages:           config.Pages,
 		policy:          config.Policy,
 		recovery:        config.Recovery,
+		noPasswords:     config.NoPasswords,
+		noPasskeys:      config.NoPasskeys,
+		provider:        config.Provider,
 		breached:        config.BreachedPasswords,
 		minPassword:     cmp.Or(config.MinPasswordRunes, MinPasswordRunesAlone),
 	}

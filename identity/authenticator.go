@@ -176,12 +176,20 @@ func (a *Accounts) addAuthenticator(ctx context.Context, now time.Time, userID s
 var ErrLastMethod = errors.New("identity: the user has no other way to sign in")
 
 // CanRemove reports whether the user can still begin a sign-in without an authenticator.
-func (u *User) CanRemove(id string) bool {
-	removed := u.Authenticator(id)
-	if removed == nil || !methods[removed.Kind].first || u.PasswordHash != "" || len(u.External) > 0 {
+func (a *Accounts) CanRemove(u *User, id string) bool {
+	if removed := u.Authenticator(id); removed == nil || !methods[removed.Kind].first {
 		return true
 	}
-	return slices.ContainsFunc(u.Authenticators, func(a Authenticator) bool { return a.ID != id && methods[a.Kind].first })
+	without := *u
+	without.Authenticators = slices.DeleteFunc(slices.Clone(u.Authenticators), func(a Authenticator) bool { return a.ID == id })
+	return a.CanSignIn(&without)
+}
+
+// CanSignIn reports whether a user has a method with which a sign-in can begin here. What the operator has
+// turned off, and links to providers that are gone, do not count.
+func (a *Accounts) CanSignIn(u *User) bool {
+	linked := slices.ContainsFunc(u.External, func(l ExternalLink) bool { return a.provider == nil || a.provider(l.Provider) })
+	return linked || u.Has(MethodPassword) && !a.noPasswords || u.Has(MethodPasskey) && !a.noPasskeys
 }
 
 // RemoveAuthenticator removes an authenticator from a user, and notifies the user. It is not an error
@@ -194,7 +202,7 @@ func (a *Accounts) RemoveAuthenticator(ctx context.Context, now time.Time, userI
 	var removed *Authenticator
 	err := a.store.UpdateUser(ctx, userID, func(stored *User) error {
 		removed = nil
-		if !stored.CanRemove(id) {
+		if !a.CanRemove(stored, id) {
 			return ErrLastMethod
 		}
 		if found := stored.Authenticator(id); found != nil {

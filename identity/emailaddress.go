@@ -3,11 +3,14 @@ package identity
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/valetkey/valetkey/internal/event"
@@ -130,7 +133,7 @@ func (a *Accounts) sendProof(ctx context.Context, now time.Time, proof *pendingP
 	if err != nil {
 		return fmt.Errorf("look for a user with that address: %w", err)
 	}
-	if owner != nil && owner.ID != userID && !owner.claimable() {
+	if owner != nil && owner.ID != userID && !owner.releases(m.To) {
 		m = mail.Message{Kind: mail.KindAddressInUse, To: m.To, Subject: owner.ID, Language: cmp.Or(owner.locale(), m.Language), Path: a.pages.SignIn, Expires: m.Expires}
 		if owner.EmailVerified() {
 			m.Username = owner.Username
@@ -168,9 +171,6 @@ func (a *Accounts) PendingEmail(ctx context.Context, now time.Time, user *User) 
 // receives a link that undoes this. The error is ErrProofOver, ErrIdentifierTaken or an internal
 // error.
 func (a *Accounts) ConfirmEmail(ctx context.Context, now time.Time, p *Proof, from Activity) error {
-	if err := a.spend(ctx, now, p); err != nil {
-		return err
-	}
 	if err := a.releaseAddress(ctx, now, p.Email, p.User); err != nil {
 		return err
 	}
@@ -194,6 +194,9 @@ func (a *Accounts) ConfirmEmail(ctx context.Context, now time.Time, p *Proof, fr
 		return ErrIdentifierTaken
 	case err != nil:
 		return fmt.Errorf("store a verified address: %w", err)
+	}
+	if err := a.spend(ctx, now, p); err != nil && !errors.Is(err, ErrProofOver) { // of two callers, both have set the same address
+		return err
 	}
 	a.events.Record(ctx, event.EmailVerified, named(&after))
 	if !before.EmailVerified() || before.Email() == after.Email() {
@@ -226,22 +229,29 @@ func (a *Accounts) NewSignIn(ctx context.Context, now time.Time, user *User, fro
 
 // releaseAddress removes an address from an account that never verified it, before its owner, who has
 // just proved it with a message, gets it for another account. Someone who only wrote the address into
-// an account cannot keep it from its owner. Nothing else of that account changes: its user is someone
-// else, and does not share it with the owner of the address.
+// an account, or chose it as a username, cannot keep it from its owner. Nothing else of that account
+// changes: its user is someone else, and does not share it with the owner of the address.
 func (a *Accounts) releaseAddress(ctx context.Context, now time.Time, address, userID string) error {
 	holder, err := a.find(ctx, address)
 	if err != nil {
 		return fmt.Errorf("look for an account with the address: %w", err)
 	}
-	if holder == nil || holder.ID == userID || !holder.claimable() {
+	if holder == nil || holder.ID == userID || !holder.releases(address) {
 		return nil
 	}
 	err = a.store.UpdateUser(ctx, holder.ID, func(stored *User) error {
-		if !stored.claimable() || !sameIdentifier(stored.Email(), address) {
+		if !stored.releases(address) {
 			return storage.ErrNotFound // it was verified, changed or declared at this moment
 		}
-		delete(stored.Claims, "email")
-		delete(stored.Claims, "email_verified")
+		if sameIdentifier(stored.Email(), address) {
+			delete(stored.Claims, "email")
+			delete(stored.Claims, "email_verified")
+		}
+		stored.Account.FormerNames = slices.DeleteFunc(slices.Clone(stored.Account.FormerNames), func(n FormerName) bool { return sameIdentifier(n.Name, address) })
+		if sameIdentifier(stored.Username, address) {
+			stored.AddEvent(now, SecurityEvent{Kind: EventUsernameReleased, Detail: stored.Username})
+			stored.Username = "user-" + strings.ToLower(rand.Text()[:12])
+		}
 		stored.UpdatedAt = now
 		return nil
 	})
@@ -253,4 +263,10 @@ func (a *Accounts) releaseAddress(ctx context.Context, now time.Time, address, u
 	}
 	a.events.Record(ctx, event.EmailReleased, named(holder))
 	return nil
+}
+
+// releases reports whether an account that someone signed up for has an address that it never verified. It
+// may be its username.
+func (u *User) releases(address string) bool {
+	return u.Origin == OriginSignedUp && u.Active() && !(u.EmailVerified() && sameIdentifier(u.Email(), address))
 }

@@ -78,7 +78,7 @@ func (a *Accounts) UnlinkExternal(ctx context.Context, now time.Time, userID, li
 		}
 		removed = stored.External[i]
 		stored.External = slices.Delete(slices.Clone(stored.External), i, i+1)
-		if !stored.CanSignIn() {
+		if !a.CanSignIn(stored) {
 			return ErrLastMethod
 		}
 		stored.UpdatedAt = now
@@ -124,9 +124,4 @@ func (a *Accounts) endLinkedSessions(ctx context.Context, now time.Time, link *E
 		}
 	}
 	return nil
-}
-
-// CanSignIn reports whether the account has a method with which a sign-in can begin.
-func (u *User) CanSignIn() bool {
-	return u.Has(MethodPassword) || u.Has(MethodPasskey) || len(u.External) > 0
 }

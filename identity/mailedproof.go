@@ -289,10 +289,8 @@ func (a *Accounts) takeAttempt(ctx context.Context, now time.Time, key storage.K
 
 // spend makes a proof unusable.
 //
-// Where a lost link could not be replaced, because it restores or recovers an account, the record is
-// changed first, and the change checks in the record whether it still applies: a crash in between leaves
-// a link that does nothing new. Where a new message can be asked for, the link is spent first: a crash
-// loses it, and nothing is done twice.
+// Where a proof changes a record, the record is changed first, and the change checks whether it still
+// applies: a crash in between leaves a proof that does nothing new. A proof that signs in is spent first.
 // Of several callers, one succeeds; the others get ErrProofOver.
 func (a *Accounts) spend(ctx context.Context, now time.Time, p *Proof) error {
 	err := a.store.Spend(ctx, now, []storage.Key{p.key})

@@ -109,7 +109,7 @@ func (a *Accounts) RemovePasskey(ctx context.Context, now time.Time, user *User,
 	if found == nil || found.Passkey == nil {
 		return nil
 	}
-	if !user.CanRemove(id) {
+	if !a.CanRemove(user, id) {
 		return ErrLastMethod
 	}
 	data, err := json.Marshal(removedPasskey{user.ID, *found.Passkey})

@@ -9,6 +9,7 @@ import (
 
 	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/internal/ratelimit"
+	"github.com/valetkey/valetkey/mail"
 	"github.com/valetkey/valetkey/storage"
 )
 
@@ -69,6 +70,48 @@ func (a *Accounts) ChangePassword(ctx context.Context, now time.Time, change Pas
 		a.events.Record(ctx, event.SessionsAllEnded, named(user))
 	}
 	return nil
+}
+
+// RemovePassword removes the password of a user who can sign in without it, and notifies the user. The
+// notice has no link that undoes it: whoever reads the mailbox could then choose a new password. The error
+// is *ThrottledError, ErrLastMethod, storage.ErrNotFound or an internal error. The caller has made sure
+// that the user has just proved another method.
+func (a *Accounts) RemovePassword(ctx context.Context, now time.Time, userID string, from Activity) error {
+	if err := a.takeChange(ctx, now, userID); err != nil {
+		return err
+	}
+	var user User
+	err := a.store.UpdateUser(ctx, userID, func(stored *User) error {
+		if !stored.Active() {
+			return storage.ErrNotFound
+		}
+		if !a.CanRemovePassword(stored) {
+			return ErrLastMethod
+		}
+		stored.PasswordHash, stored.UpdatedAt = "", now
+		stored.AddEvent(now, from.event(EventPasswordRemoved, ""))
+		user = *stored.Clone()
+		return nil
+	})
+	if errors.Is(err, ErrLastMethod) || errors.Is(err, storage.ErrNotFound) {
+		return err
+	}
+	if err != nil {
+		return fmt.Errorf("remove a password: %w", err)
+	}
+	a.events.Record(ctx, event.MethodRemoved, named(&user), slog.String("method", string(MethodPassword)))
+	m := from.message(mail.KindPasswordRemoved, now)
+	m.Path = a.pages.Account
+	a.notify(ctx, now, &user, m)
+	return nil
+}
+
+// CanRemovePassword reports whether a user has a password and can sign in without it. Operators set and
+// remove those that they declare.
+func (a *Accounts) CanRemovePassword(u *User) bool {
+	without := *u
+	without.PasswordHash = ""
+	return u.PasswordHash != "" && u.DeclaredPassword == "" && a.CanSignIn(&without)
 }
 
 // ProvePasswordAgain checks the password of a signed-in user, for a change of the account. The error is

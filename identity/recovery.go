@@ -189,6 +189,7 @@ func (a *Accounts) Recover(ctx context.Context, now time.Time, r PasswordReset) 
 	if err := a.spend(ctx, now, r.Proof); err != nil && !errors.Is(err, ErrProofOver) { // it has ended with the rest
 		return err
 	}
+	a.forgetChanges(now, user.ID)
 	a.events.Record(ctx, event.UserRecovered, named(user))
 	m := r.Activity.message(mail.KindRecovered, now)
 	if r.Proof.ByMail() {

@@ -80,6 +80,7 @@ func (a *Accounts) ResetPassword(ctx context.Context, now time.Time, r PasswordR
 	if err := a.spend(ctx, now, r.Proof); err != nil && !errors.Is(err, ErrProofOver) { // it has ended with the rest
 		return err
 	}
+	a.forgetChanges(now, user.ID)
 	a.events.Record(ctx, event.PasswordReset, named(user))
 	a.notify(ctx, now, user, a.passwordNotice(r.Activity, now))
 	return nil

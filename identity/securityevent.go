@@ -18,9 +18,12 @@ const (
 	EventPasswordReset     EventKind = "password_reset"
 	EventAddressChanged    EventKind = "address_changed"
 	EventAddressRestored   EventKind = "address_restored"
+	EventPasswordRemoved   EventKind = "password_removed"
+	EventUserCodeChanged   EventKind = "user_code_changed"
 	EventUsernameChanged   EventKind = "username_changed"
-	EventUsernameTaken     EventKind = "username_taken" // by a declaration of the operator
-	EventAddressTaken      EventKind = "address_taken"  // the same for the address
+	EventUsernameTaken     EventKind = "username_taken"    // by a declaration of the operator
+	EventUsernameReleased  EventKind = "username_released" // to the owner of the address that it is
+	EventAddressTaken      EventKind = "address_taken"     // the same for the address
 	EventMethodAdded       EventKind = "method_added"
 	EventMethodRemoved     EventKind = "method_removed"
 	EventMethodRestored    EventKind = "method_restored"

@@ -2,6 +2,7 @@ package identity
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -26,7 +27,7 @@ type NewAccount struct {
 	Username, Password string
 	Remote             netip.Addr
 	// Proof is an invitation, or the proof of an address, which becomes the verified address of
-	// the account. It is spent. nil if neither is required.
+	// the account. It is spent, and creates one account only. nil if neither is required.
 	Proof *Proof
 }
 
@@ -47,7 +48,7 @@ func (a *Accounts) SignUp(ctx context.Context, now time.Time, n NewAccount) (*Us
 		a.events.Record(ctx, event.SignUpThrottled, slog.Duration("retry_after", refused.RetryAfter), event.Address(n.Remote))
 		return nil, refused
 	}
-	user := &User{ID: storage.NewID(), Username: n.Username, Origin: OriginSignedUp, CreatedAt: now, UpdatedAt: now}
+	user := &User{ID: newAccountID(n.Proof), Username: n.Username, Origin: OriginSignedUp, CreatedAt: now, UpdatedAt: now}
 	if p := n.Proof; p != nil && p.Email != "" && (p.data.Purpose == PurposeSignUp || p.data.Mailed) {
 		if err := a.releaseAddress(ctx, now, p.Email, user.ID); err != nil {
 			return nil, err
@@ -57,20 +58,32 @@ func (a *Accounts) SignUp(ctx context.Context, now time.Time, n NewAccount) (*Us
 	if err := a.prepare(ctx, user, n.Password, a.hashing, network); err != nil {
 		return nil, err
 	}
-	if n.Proof != nil {
-		if err := a.spend(ctx, now, n.Proof); err != nil {
-			return nil, err
-		}
-	}
 	err := a.store.CreateUser(ctx, user)
-	if errors.Is(err, ErrIdentifierTaken) {
+	switch {
+	case errors.Is(err, ErrIdentifierTaken):
 		return nil, ErrIdentifierTaken // by a concurrent sign-up
-	}
-	if err != nil {
+	case errors.Is(err, storage.ErrExists) && n.Proof != nil:
+		return nil, ErrProofOver // it has created this account
+	case err != nil:
 		return nil, fmt.Errorf("store a new user: %w", err)
+	}
+	if n.Proof != nil {
+		if err := a.spend(ctx, now, n.Proof); err != nil && !errors.Is(err, ErrProofOver) {
+			// The account exists, and the proof cannot create another one with the same ID.
+			a.logger.ErrorContext(ctx, "proof of a new account not spent", "user", user.ID, "error", err)
+		}
 	}
 	a.events.Record(ctx, event.SignUpSucceeded, named(user), event.Address(n.Remote))
 	return user, nil
+}
+
+// newAccountID returns the ID of an account that a proof creates: always the same one, so that a proof
+// creates one account, even if the server dies before the proof is spent. Without a proof, it is random.
+func newAccountID(p *Proof) string {
+	if p == nil {
+		return storage.NewID()
+	}
+	return base64.RawURLEncoding.EncodeToString(hashOf("account", string(p.key.ID[:]))[:16])
 }
 
 // SignUpRequest asks for a message that proves an address before there is an account.

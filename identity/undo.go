@@ -82,6 +82,11 @@ func (a *Accounts) takeChange(ctx context.Context, now time.Time, userID string)
 	return nil
 }
 
+// forgetChanges gives the user all changes again. Those who had the account before have used them up.
+func (a *Accounts) forgetChanges(now time.Time, userID string) {
+	a.limits.changes.Forget(now, ratelimit.NewKey("user", userID))
+}
+
 // undoFamily is the ticket family of the links that undo a change of a user. It does not end with
 // the user's sessions: a change of a stolen account ends them as well.
 func undoFamily(userID string) string { return "undo:" + userID }
@@ -188,6 +193,7 @@ func (a *Accounts) Undo(ctx context.Context, now time.Time, u Undoing) error {
 	case err != nil:
 		return fmt.Errorf("undo a change: %w", err)
 	}
+	a.forgetChanges(now, user.ID)
 	if p.Email != "" {
 		a.events.Record(ctx, event.EmailRestored, named(&user))
 	} else {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/valetkey/valetkey/internal/breached"
 	"github.com/valetkey/valetkey/internal/event"
+	"github.com/valetkey/valetkey/mail"
 	"github.com/valetkey/valetkey/storage"
 )
 
@@ -33,7 +34,7 @@ var (
 
 // SetUserCode sets the user code of a user. The error is one of the ErrUserCode… values, ErrBusy or an
 // internal error. The caller has checked that the request comes from the user.
-func (a *Accounts) SetUserCode(ctx context.Context, now time.Time, userID, code string) error {
+func (a *Accounts) SetUserCode(ctx context.Context, now time.Time, userID, code string, from Activity) error {
 	user, err := a.User(ctx, userID)
 	if err != nil {
 		return fmt.Errorf("set a user code: %w", err)
@@ -54,7 +55,7 @@ func (a *Accounts) SetUserCode(ctx context.Context, now time.Time, userID, code 
 	if err != nil {
 		return err
 	}
-	if err := a.storeUserCode(ctx, now, user.ID, hash); err != nil {
+	if err := a.storeUserCode(ctx, now, user.ID, hash, from); err != nil {
 		return err
 	}
 	a.events.Record(ctx, event.UserCodeSet, named(user))
@@ -62,25 +63,32 @@ func (a *Accounts) SetUserCode(ctx context.Context, now time.Time, userID, code 
 }
 
 // RemoveUserCode removes the user code of a user.
-func (a *Accounts) RemoveUserCode(ctx context.Context, now time.Time, userID string) error {
-	if err := a.storeUserCode(ctx, now, userID, ""); err != nil {
+func (a *Accounts) RemoveUserCode(ctx context.Context, now time.Time, userID string, from Activity) error {
+	if err := a.storeUserCode(ctx, now, userID, "", from); err != nil {
 		return err
 	}
 	a.events.Record(ctx, event.UserCodeRemoved, a.namedByID(ctx, userID))
 	return nil
 }
 
-func (a *Accounts) storeUserCode(ctx context.Context, now time.Time, userID, hash string) error {
+// storeUserCode stores the hash of a user code, "" for none, and notifies the user.
+func (a *Accounts) storeUserCode(ctx context.Context, now time.Time, userID, hash string, from Activity) error {
+	var user User
 	err := a.store.UpdateUser(ctx, userID, func(stored *User) error {
 		if !stored.Active() {
 			return storage.ErrNotFound
 		}
 		stored.UserCodeHash, stored.UpdatedAt = hash, now
+		stored.AddEvent(now, from.event(EventUserCodeChanged, ""))
+		user = *stored.Clone()
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("store a user code: %w", err)
 	}
+	m := from.message(mail.KindUserCodeChanged, now)
+	m.Path = a.pages.Account
+	a.notify(ctx, now, &user, m)
 	return nil
 }
 

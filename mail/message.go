@@ -22,8 +22,10 @@ const (
 	KindInvitation Kind = "invitation"
 	// KindReset lets a user choose a new password.
 	KindReset Kind = "reset"
-	// KindPasswordChanged, KindAddressChanged and KindNewSignIn are notices.
+	// The following are notices.
 	KindPasswordChanged Kind = "password-changed"
+	KindPasswordRemoved Kind = "password-removed"
+	KindUserCodeChanged Kind = "user-code-changed"
 	KindAddressChanged  Kind = "address-changed"
 	KindNewSignIn       Kind = "new-sign-in"
 	KindMethodAdded     Kind = "method-added"
@@ -57,7 +59,7 @@ const (
 )
 
 // kinds are all kinds of messages.
-var kinds = []Kind{KindVerify, KindAddressInUse, KindSignUp, KindInvitation, KindReset, KindPasswordChanged, KindAddressChanged, KindNewSignIn, KindMethodAdded, KindMethodRemoved, KindRecovered, KindRecovery, KindRecoveryBegun, KindRecoveryStopped, KindRecoveryReady, KindRecoveredByMail, KindRecoveryCodeUsed, KindRecoveryCodesLow, KindSignIn,
+var kinds = []Kind{KindVerify, KindAddressInUse, KindSignUp, KindInvitation, KindReset, KindPasswordChanged, KindPasswordRemoved, KindUserCodeChanged, KindAddressChanged, KindNewSignIn, KindMethodAdded, KindMethodRemoved, KindRecovered, KindRecovery, KindRecoveryBegun, KindRecoveryStopped, KindRecoveryReady, KindRecoveredByMail, KindRecoveryCodeUsed, KindRecoveryCodesLow, KindSignIn,
 	KindIdentifierTaken, KindUsernameChanged, KindLockedDown, KindLockedDownFormer, KindDeletionRequested, KindDeletionCanceled, KindDeleted, KindTest}
 
 // Message is a message to one user.

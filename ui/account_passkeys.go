@@ -43,7 +43,7 @@ type passkeyRow struct {
 }
 
 // passkeyRows describes the passkeys of a user.
-func passkeyRows(user *identity.User) []passkeyRow {
+func (s *session) passkeyRows(user *identity.User) []passkeyRow {
 	var rows []passkeyRow
 	for _, a := range user.Authenticators {
 		if a.Passkey == nil {
@@ -51,7 +51,7 @@ func passkeyRows(user *identity.User) []passkeyRow {
 		}
 		row := passkeyRow{
 			ID: a.ID, Name: a.Name, Model: passkey.ModelName(a.Passkey.AAGUID), Synced: a.Passkey.BackupEligible,
-			Kind: passkeyKind(a.Passkey), Where: passkeyWhere(a.Passkey), Added: moment{Time: a.CreatedAt}, LastUsed: moment{Time: a.LastUsedAt}, Last: !user.CanRemove(a.ID),
+			Kind: passkeyKind(a.Passkey), Where: passkeyWhere(a.Passkey), Added: moment{Time: a.CreatedAt}, LastUsed: moment{Time: a.LastUsedAt}, Last: !s.config.Accounts.CanRemove(user, a.ID),
 		}
 		if strings.EqualFold(row.Model, row.Name) {
 			row.Model = ""
@@ -95,7 +95,7 @@ func passkeyMethodRow(s *session, user *identity.User) []methodView {
 		return nil
 	}
 	row := methodView{Name: text("passkeys.title"), Detail: text("passkey.hint"), Href: s.base + passkeysPath, Action: text("passkey.add")}
-	rows := passkeyRows(user)
+	rows := s.passkeyRows(user)
 	if len(rows) == 0 {
 		return []methodView{row}
 	}
@@ -130,7 +130,7 @@ func (s *session) writePasskeys(w http.ResponseWriter, r *http.Request, v passke
 	user := s.who.User
 	v.User, v.Add = user, s.passkeys(waiting{})
 	if s.who.Enrolling == "" { // such a session can only add one
-		v.Passkeys = passkeyRows(user)
+		v.Passkeys = s.passkeyRows(user)
 	}
 	v.Full = len(v.Passkeys) >= identity.MaxPasskeys || !user.CanHavePasskeys()
 	v.Second = len(v.Passkeys) == 1 && !v.Passkeys[0].Synced

@@ -14,6 +14,8 @@ type passwordView struct {
 	Alert      *messages.Text
 	CurrentBad bool // the alert is about the current password
 	NewBad     bool
+	// Removable is set if the user can sign in without the password.
+	Removable bool
 	// MinPassword is the minimum length of the new password.
 	MinPassword int
 	// Directory says that the password is that of a directory; nil if it is not. Contact says who can
@@ -34,6 +36,7 @@ func (s *session) writePassword(w http.ResponseWriter, v passwordView, a pageRes
 	if at, _ := s.directoryOf(s.who.User); at != nil && s.who.User.PasswordHash == "" {
 		v.Directory, v.Contact = text("password.directory", "directory", cleanName(at.Name())), s.contact(nil)
 	}
+	v.Removable = s.config.Accounts.CanRemovePassword(s.who.User)
 	a.template, a.title, a.account, a.data = "password", text("password.title"), s.who.User, v
 	return s.write(w, a)
 }
@@ -70,4 +73,22 @@ func (s *session) changePassword(w http.ResponseWriter, r *http.Request) error {
 		v.Alert, v.CurrentBad = text("alert.current-password"), true
 	}
 	return s.writePassword(w, v, a)
+}
+
+// removePasswordPath removes the password.
+const removePasswordPath = "/account/password/remove"
+
+// removePassword removes the password of a user who can sign in without it.
+func (s *session) removePassword(w http.ResponseWriter, r *http.Request) error {
+	if done, err := s.needRecentProof(w, r, "/account/password"); done {
+		return err
+	}
+	err := s.config.Accounts.RemovePassword(r.Context(), time.Now(), s.who.User.ID, s.activity(r))
+	if errors.Is(err, identity.ErrLastMethod) {
+		return s.redirect(w, "/account/password")
+	}
+	if err != nil {
+		return err
+	}
+	return s.notify(w, "password-removed")
 }

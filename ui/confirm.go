@@ -83,7 +83,7 @@ func (s *session) writeConfirm(w http.ResponseWriter, r *http.Request, v confirm
 	if first || identity.Reached(withProvider).Includes(at.need.class) {
 		var linked []providerView
 		for _, link := range at.user.External {
-			if p := s.config.Upstream.Provider(link.Provider); p != nil {
+			if p := s.config.Upstream.Provider(link.Provider); p != nil && (p.ConfirmsSignIn() || !s.confirmsOtherwise(at.user)) {
 				linked = append(linked, s.providerView(p))
 			}
 		}

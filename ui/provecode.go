@@ -64,20 +64,59 @@ func (s *session) factorAttempt(r *http.Request, at *signingIn, method identity.
 	}
 }
 
-func (s *session) showProveTOTP(w http.ResponseWriter, r *http.Request) error {
-	at, err := s.provesCode(w, r, identity.MethodTOTP)
-	if at == nil {
-		return err
-	}
-	return s.writeProveTOTP(w, r, at, nil, pageResponse{})
+// codePage is a page on which a user proves a second factor with a code.
+type codePage struct {
+	method   identity.Method
+	template string
+	title    *messages.Text
+	wrong    *messages.Text // for a wrong code
+	prove    func(*session, *http.Request, identity.FactorAttempt, string) (identity.ProvedMethod, error)
 }
 
-func (s *session) writeProveTOTP(w http.ResponseWriter, r *http.Request, at *signingIn, alert *messages.Text, a pageResponse) error {
-	return s.writeProveCode(w, r, at, "sign-in-totp", text("totp.prove.title"), alert, a)
+var totpPage = codePage{
+	method: identity.MethodTOTP, template: "sign-in-totp", title: text("totp.prove.title"), wrong: text("totp.prove.wrong"),
+	prove: func(s *session, r *http.Request, f identity.FactorAttempt, code string) (identity.ProvedMethod, error) {
+		return s.config.Accounts.ProveTOTP(r.Context(), time.Now(), f, code)
+	},
+}
+
+var recoveryCodePage = codePage{
+	method: identity.MethodRecoveryCode, template: "sign-in-recovery-code", title: text("recovery-codes.prove.title"), wrong: text("recovery-codes.prove.wrong"),
+	prove: func(s *session, r *http.Request, f identity.FactorAttempt, code string) (identity.ProvedMethod, error) {
+		proof, left, err := s.config.Accounts.ProveRecoveryCode(r.Context(), time.Now(), f, code, s.activity(r))
+		if err == nil && left <= identity.FewRecoveryCodes {
+			s.then = fewCodesPath
+		}
+		return proof, err
+	},
+}
+
+func (s *session) showProveTOTP(w http.ResponseWriter, r *http.Request) error {
+	return s.showCodePage(w, r, &totpPage)
 }
 
 func (s *session) proveTOTP(w http.ResponseWriter, r *http.Request) error {
-	at, err := s.provesCode(w, r, identity.MethodTOTP)
+	return s.proveCode(w, r, &totpPage)
+}
+
+func (s *session) showProveRecoveryCode(w http.ResponseWriter, r *http.Request) error {
+	return s.showCodePage(w, r, &recoveryCodePage)
+}
+
+func (s *session) proveRecoveryCode(w http.ResponseWriter, r *http.Request) error {
+	return s.proveCode(w, r, &recoveryCodePage)
+}
+
+func (s *session) showCodePage(w http.ResponseWriter, r *http.Request, p *codePage) error {
+	at, err := s.provesCode(w, r, p.method)
+	if at == nil {
+		return err
+	}
+	return s.writeProveCode(w, r, at, p.template, p.title, nil, pageResponse{})
+}
+
+func (s *session) proveCode(w http.ResponseWriter, r *http.Request, p *codePage) error {
+	at, err := s.provesCode(w, r, p.method)
 	if at == nil {
 		return err
 	}
@@ -85,18 +124,18 @@ func (s *session) proveTOTP(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return nil
 	}
-	proof, err := s.config.Accounts.ProveTOTP(r.Context(), time.Now(), s.factorAttempt(r, at, identity.MethodTOTP), r.PostForm.Get("code"))
+	proof, err := p.prove(s, r, s.factorAttempt(r, at, p.method), r.PostForm.Get("code"))
 	if err == nil {
 		return s.proved(w, r, in, at.user, proof)
 	}
-	alert, a, known := codeRefusal(err, text("totp.prove.wrong"))
+	alert, a, known := codeRefusal(err, p.wrong)
 	switch {
 	case errors.Is(err, identity.ErrSignInOver):
 		return s.signInAgain(w, r)
 	case !known:
 		return err
 	}
-	return s.writeProveTOTP(w, r, at, alert, a)
+	return s.writeProveCode(w, r, at, p.template, p.title, alert, a)
 }
 
 // codeRefusal returns the message for a code that was not accepted; known is false for another error.
@@ -106,42 +145,4 @@ func codeRefusal(err error, wrong *messages.Text) (alert *messages.Text, a pageR
 	}
 	a, known = signInRefusal(err, &alert)
 	return alert, a, known
-}
-
-func (s *session) showProveRecoveryCode(w http.ResponseWriter, r *http.Request) error {
-	at, err := s.provesCode(w, r, identity.MethodRecoveryCode)
-	if at == nil {
-		return err
-	}
-	return s.writeProveRecoveryCode(w, r, at, nil, pageResponse{})
-}
-
-func (s *session) writeProveRecoveryCode(w http.ResponseWriter, r *http.Request, at *signingIn, alert *messages.Text, a pageResponse) error {
-	return s.writeProveCode(w, r, at, "sign-in-recovery-code", text("recovery-codes.prove.title"), alert, a)
-}
-
-func (s *session) proveRecoveryCode(w http.ResponseWriter, r *http.Request) error {
-	at, err := s.provesCode(w, r, identity.MethodRecoveryCode)
-	if at == nil {
-		return err
-	}
-	in, ok := s.interaction(w, r)
-	if !ok {
-		return nil
-	}
-	proof, left, err := s.config.Accounts.ProveRecoveryCode(r.Context(), time.Now(), s.factorAttempt(r, at, identity.MethodRecoveryCode), r.PostForm.Get("code"), s.activity(r))
-	if err == nil {
-		if left <= identity.FewRecoveryCodes {
-			s.then = fewCodesPath
-		}
-		return s.proved(w, r, in, at.user, proof)
-	}
-	alert, a, known := codeRefusal(err, text("recovery-codes.prove.wrong"))
-	switch {
-	case errors.Is(err, identity.ErrSignInOver):
-		return s.signInAgain(w, r)
-	case !known:
-		return err
-	}
-	return s.writeProveRecoveryCode(w, r, at, alert, a)
 }

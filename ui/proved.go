@@ -177,6 +177,9 @@ func (s *session) proved(w http.ResponseWriter, r *http.Request, in *authserver.
 		s.server.Authenticated(w, r, in.ID, authentication(began))
 		return nil
 	}
+	if s.justCreated {
+		return s.notify(w, "welcome")
+	}
 	return s.redirect(w, "/account?"+signedInParam+"=1")
 }
 

@@ -177,6 +177,7 @@ var samplePages = map[string]pageResponse{
 			{Name: text("common.password"), Detail: text("account.password-hint"), Href: "/account/password", Action: text("password.submit")},
 			{Name: text("method.totp"), Added: moment{Time: time.Date(2026, time.February, 3, 0, 0, 0, 0, time.UTC)}, LastUsed: moment{Time: time.Date(2026, time.March, 1, 0, 0, 0, 0, time.UTC)}, Href: "/account/totp", Action: text("account.manage")},
 		}, Email: &emailState{Address: "alice@example.com", Verified: true, Pending: "alice.liddell@example.org"},
+		Recovery: &pendingRecovery{"alice@example.com", moment{time.Date(2026, time.March, 4, 12, 0, 0, 0, time.UTC), true}},
 		Approvals: []approvalView{
 			{backchannelRequest{"W4SCT", ago(0), inTime(5 * time.Minute)}, "1", "Corner Bank", "C", []scopeView{{Words: text("scope.openid")}}, []string{"Pay 49.90 EUR to Corner Shop"}},
 			{backchannelRequest{"", ago(2 * time.Minute), inTime(90 * time.Second)}, "2", "Call Center of the Department of Long Names", "C", []scopeView{{Words: text("scope.openid")}, {Words: text("scope.email")}}, nil},
@@ -232,6 +233,7 @@ var samplePages = map[string]pageResponse{
 	"sign-in-email-link":    {template: "sign-in-email-link", title: text("sign-in.title"), data: emailSignInView{Token: "x"}},
 	"sign-in-email-other":   {template: "sign-in-email-link", title: text("sign-in.title"), data: emailSignInView{Code: "1234 5678"}},
 	"password":              {template: "password", title: text("password.title"), account: alice, data: passwordView{MinPassword: 15, User: alice}},
+	"password-removable":    {template: "password", title: text("password.title"), account: alice, data: passwordView{MinPassword: 8, User: alice, Removable: true}},
 	"password-wrong":        {template: "password", title: text("password.title"), account: alice, data: passwordView{MinPassword: 15, User: alice, Alert: text("alert.current-password"), CurrentBad: true}},
 	"setup":                 {template: "setup", title: text("setup.short", "service", "Valetkey"), data: setupView{}},
 	"error-redirect":        {template: "error", title: errorTexts[authserver.PageRedirectURI].Title(), data: errorView{errorText: errorTexts[authserver.PageRedirectURI], Reference: "k7f2m9qx4t", Code: string(authserver.PageRedirectURI), Description: "the redirect_uri is not registered for this client", ClientName: "Photo Printer"}},

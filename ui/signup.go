@@ -174,19 +174,11 @@ func (s *session) signUp(w http.ResponseWriter, r *http.Request) error {
 			s.log.WarnContext(r.Context(), "message to the address of a new user not sent", "user", user.ID, "error", err)
 		}
 	}
-	proved := identity.ProvedMethod{Method: identity.MethodPassword, At: now}
-	if in != nil {
-		s.justCreated = true
-		return s.proved(w, r, in, user, proved)
+	s.justCreated = true
+	if in == nil && request != "" {
+		s.then = "/account/email/code?request=" + request
 	}
-	if _, _, err := s.begin(w, r, now, user, []identity.ProvedMethod{proved}); err != nil {
-		return err
-	}
-	switch {
-	case request != "":
-		return s.redirect(w, "/account/email/code?request="+request)
-	}
-	return s.notify(w, "welcome")
+	return s.proved(w, r, in, user, identity.ProvedMethod{Method: identity.MethodPassword, At: now})
 }
 
 // createAccount checks the code, if one is required, and creates the account. What costs no

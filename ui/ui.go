@@ -178,6 +178,7 @@ var pages = [...]page{
 	{"/account", (*session).showAccount, nil},
 	{confirmPath, (*session).showConfirm, (*session).confirmPassword},
 	{"/account/password", (*session).showPassword, (*session).changePassword},
+	{removePasswordPath, nil, (*session).removePassword},
 	{totpPath, (*session).showTOTP, nil},
 	{newTOTPPath, (*session).showNewTOTP, (*session).confirmTOTP},
 	{totpPath + "/remove", nil, (*session).removeTOTP},

@@ -143,7 +143,8 @@ func (s *session) beginUpstream(w http.ResponseWriter, r *http.Request, in *auth
 		}
 	}
 	if path := returnPath(r); path != "" && s.who != nil {
-		start.Purpose, start.ReturnTo, start.Fresh, start.UserID, start.Session = purposeConfirm, path, true, s.who.User.ID, s.who.ID
+		start.Purpose, start.ReturnTo, start.UserID, start.Session = purposeConfirm, path, s.who.User.ID, s.who.ID
+		start.Fresh = provider.ConfirmsSignIn() || s.confirmsOtherwise(s.who.User)
 	}
 	return s.redirectUpstream(w, r, in, provider, start)
 }
@@ -247,6 +248,21 @@ func (s *session) callback(w http.ResponseWriter, r *http.Request, provider *ups
 	return s.provedUpstream(w, r, in, user, result)
 }
 
+// confirmsOtherwise reports whether a user can confirm changes of the account in another way than with a
+// provider that does not say when its user signed in. Users who have nothing else confirm with that.
+func (s *session) confirmsOtherwise(user *identity.User) bool {
+	if user.Has(identity.MethodPassword) && !s.config.NoPasswords || user.Has(identity.MethodPasskey) && s.config.Passkeys != nil || s.config.EmailSignIn && user.EmailVerified() {
+		return true
+	}
+	if at, _ := s.directoryOf(user); at != nil {
+		return true
+	}
+	return slices.ContainsFunc(user.External, func(link identity.ExternalLink) bool {
+		p := s.config.Upstream.Provider(link.Provider)
+		return p != nil && p.ConfirmsSignIn()
+	})
+}
+
 // errOtherUser means that the user of the provider is linked to another account than the one that is
 // signed in.
 var errOtherUser = errors.New("ui: the user of the provider belongs to another account")
@@ -269,6 +285,10 @@ func (s *session) provedExternal(w http.ResponseWriter, r *http.Request, now tim
 	proof := identity.ProvedMethod{Method: identity.MethodUpstream, At: external.AuthTime, Class: identity.Class(external.ACR)}
 	if proof.At.IsZero() {
 		proof.At = now
+		if s.config.Directories.Directory(external.Provider) == nil && s.confirmsOtherwise(user) {
+			// It may have been long ago. The proof does not allow changes of the account.
+			proof.At = identity.RecentProofSince(now).Add(-time.Second)
+		}
 	}
 	if proof.Class != "" || s.config.Directories.Directory(external.Provider) != nil {
 		proof.AMR = knownAMR(external.AMR)

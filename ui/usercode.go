@@ -59,7 +59,7 @@ func (s *session) changeUserCode(w http.ResponseWriter, r *http.Request) error {
 	}
 	code := r.PostForm.Get("code")
 	if r.PostForm.Has("remove") {
-		if err := s.config.Accounts.RemoveUserCode(r.Context(), time.Now(), s.who.User.ID); err != nil {
+		if err := s.config.Accounts.RemoveUserCode(r.Context(), time.Now(), s.who.User.ID, s.activity(r)); err != nil {
 			return err
 		}
 		return s.notify(w, "user-code-removed")
@@ -67,7 +67,7 @@ func (s *session) changeUserCode(w http.ResponseWriter, r *http.Request) error {
 	refused := func(alert *messages.Text) error {
 		return s.writeUserCode(w, userCodeView{Alert: alert}, pageResponse{status: http.StatusBadRequest})
 	}
-	err := s.config.Accounts.SetUserCode(r.Context(), time.Now(), s.who.User.ID, code)
+	err := s.config.Accounts.SetUserCode(r.Context(), time.Now(), s.who.User.ID, code, s.activity(r))
 	switch {
 	case err == nil:
 		return s.notify(w, "user-code")

@@ -156,6 +156,10 @@ func (p *Providers) ForIdentifier(identifier string) *Provider {
 }
 
 // ID is the name of the provider in URLs, and Name its name on pages.
+// ConfirmsSignIn reports whether the provider can be asked to authenticate its user again, and says when it
+// did. Servers without OpenID Connect cannot.
+func (p *Provider) ConfirmsSignIn() bool { return !p.config.plain() }
+
 func (p *Provider) ID() string   { return p.config.ID }
 func (p *Provider) Name() string { return p.config.Name }
 
