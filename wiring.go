@@ -107,7 +107,7 @@ func (s *Server) newAccounts() (*identity.Accounts, error) {
 		NoPasswords:     s.config.PasswordSignIn == configuration.PasswordSignInOff,
 		NoPasskeys:      s.config.Passkeys.Off,
 		Provider: func(id string) bool {
-			return slices.ContainsFunc(s.config.IdentityProviders, func(p upstream.Config) bool { return p.ID == id })
+			return slices.ContainsFunc(s.config.IdentityProviders, func(p upstream.Config) bool { return p.ID == id && !p.Disabled })
 		},
 
 		MinPasswordRunes:  s.config.MinimumPasswordLength,

@@ -65,7 +65,11 @@ func (d *Demo) walkThrough(ctx context.Context, w *walk) error {
 		if err != nil {
 			return err
 		}
-		callback, err := person.New(Username, Password).Visit(address, d.app+w.scene.callback)
+		user := person.New(Username, Password)
+		if w.scene.user != nil {
+			user = w.scene.user(d)
+		}
+		callback, err := user.Visit(address, d.app+w.scene.callback)
 		if err != nil {
 			return fmt.Errorf("sign in to the demo: %w", err)
 		}
@@ -149,7 +153,7 @@ func printRefusal(out io.Writer, w *walk) int {
 
 func refusedWith(m Message, code oauth.ErrorCode) bool {
 	if code == pageError {
-		return strings.Contains(m.Response, "400 Bad Request")
+		return strings.Contains(m.Response, "400 Bad Request") || strings.Contains(m.Response, "403 Forbidden")
 	}
-	return strings.Contains(m.Response, `"`+string(code)+`"`) || strings.Contains(m.Response, "error="+string(code)+"&")
+	return strings.Contains(m.Response, `"`+string(code)+`"`) || strings.Contains(m.Response, "error="+string(code)+"&") || strings.Contains(m.Response, "error="+string(code)+"\n")
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/valetkey/valetkey"
 
 	"github.com/valetkey/valetkey/configuration"
+	"github.com/valetkey/valetkey/internal/softauthenticator"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/client"
 	"github.com/valetkey/valetkey/storage/record"
@@ -44,6 +45,8 @@ const (
 // Demo is a running demo. It is safe for concurrent use.
 type Demo struct {
 	issuer, app, api string // URLs
+	company          string // the issuer of the scene with another provider
+	provider         *valetkey.Server
 	server           *valetkey.Server
 	servers          []*http.Server
 	traces           traces
@@ -57,6 +60,8 @@ type Demo struct {
 	backend          backend
 	mcp              agents
 	inbox            inbox
+	apps             apps
+	passkeys         devices
 	temporary        []string // files to remove
 }
 
@@ -66,6 +71,7 @@ func Start(ctx context.Context, log io.Writer, lifetime time.Duration) (*Demo, e
 	lifetime = cmp.Or(lifetime, accessTokenLifetime)
 	d := &Demo{
 		visitors: visitors{byID: map[string]*visitor{}}, parties: map[string]string{}, clients: map[string]*client.Client{},
+		apps: apps{keys: map[string]string{}}, passkeys: devices{byUser: map[string]*softauthenticator.Authenticator{}},
 		logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelError})),
 	}
 	var listeners [3]net.Listener
@@ -76,7 +82,8 @@ func Start(ctx context.Context, log io.Writer, lifetime time.Duration) (*Demo, e
 		}
 		listeners[i] = listener
 	}
-	d.issuer = "http://" + listeners[0].Addr().String()
+	// Passkeys need a domain.
+	d.issuer = fmt.Sprintf("http://localhost:%d", listeners[0].Addr().(*net.TCPAddr).Port)
 	d.app = "http://" + listeners[1].Addr().String()
 	d.api = "http://" + listeners[2].Addr().String()
 	config := configuration.Configuration{
@@ -164,8 +171,10 @@ func (d *Demo) Close() error {
 	for _, server := range d.servers {
 		err = errors.Join(err, server.Close())
 	}
-	if d.server != nil {
-		err = errors.Join(err, d.server.Close())
+	for _, server := range []*valetkey.Server{d.server, d.provider} {
+		if server != nil {
+			err = errors.Join(err, server.Close())
+		}
 	}
 	for _, file := range d.temporary {
 		err = errors.Join(err, os.Remove(file))

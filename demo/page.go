@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-//go:embed page.html inbox.html style.css icon.svg
+//go:embed page.html inbox.html authenticator.html style.css icon.svg
 var files embed.FS
 
 // page is parsed when the demo runs, because every other command links this package, too.
@@ -25,6 +25,8 @@ var page = sync.OnceValue(func() *template.Template { return template.Must(templ
 type visitor struct {
 	mu    sync.Mutex
 	walks map[string]*walk // by scene
+	// appKey is the key in the visitor's authenticator app.
+	appKey, appAlert string
 }
 
 type visitors struct {
@@ -59,6 +61,8 @@ func (d *Demo) appHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", d.showPage)
 	mux.HandleFunc("GET /inbox", d.showInbox)
+	mux.HandleFunc("GET /authenticator", d.showAuthenticator)
+	mux.HandleFunc("POST /authenticator", d.setAuthenticatorKey)
 	mux.HandleFunc("GET /style.css", func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, files, "style.css") })
 	mux.HandleFunc("GET /icon.svg", func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, files, "icon.svg") })
 	mux.HandleFunc("GET /favicon.ico", func(w http.ResponseWriter, r *http.Request) {
@@ -145,7 +149,7 @@ func (d *Demo) breakIt(ctx context.Context, v *visitor, s *scene, r *http.Reques
 	if before := v.walks[s.key]; before != nil && !b.fresh {
 		w.tokens = before.tokens
 	}
-	needsTokens := b.key == "expired" || b.key == "scope" || s.run != nil
+	needsTokens := !b.only && (b.key == "expired" || b.key == "scope" || s.run != nil)
 	v.walks[s.key] = w
 	if s.callback != "" && (b.fresh || needsTokens && w.tokens == nil) {
 		return d.begin(ctx, w)

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/valetkey/valetkey/configuration"
+	"github.com/valetkey/valetkey/internal/person"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/client"
 )
@@ -36,6 +37,9 @@ type scene struct {
 	// resume continues after the user has been at the page in walk.waits, which run has set.
 	resume func(context.Context, *Demo, *walk) error
 
+	// user returns the user of Check. If it is nil, that is the user of the demo.
+	user func(*Demo) *person.Person
+
 	breaks []breakage
 }
 
@@ -62,7 +66,7 @@ func scenes() []scene {
 		scenes []scene
 	}{
 		{"Start here", []scene{webScene(), nativeScene(), serviceScene()}},
-		{"More ways to sign in", []scene{backendScene(), deviceScene(), approvalScene(), firstPartyScene()}},
+		{"More ways to sign in", []scene{backendScene(), deviceScene(), approvalScene(), passkeyScene(), secondFactorScene(), upstreamScene(), firstPartyScene()}},
 		{"Workloads and AI agents", []scene{workloadScene(), mcpScene()}},
 		{"APIs that call APIs", []scene{exchangeScene(), transactionScene()}},
 		{"High security", []scene{stolenScene(), pushedScene(), paymentScene()}},

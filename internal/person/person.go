@@ -5,6 +5,7 @@ package person
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,6 +15,8 @@ import (
 	"strings"
 
 	"golang.org/x/net/html"
+
+	"github.com/valetkey/valetkey/internal/softauthenticator"
 )
 
 // Person is a user with one browser. It is not safe for concurrent use.
@@ -23,6 +26,14 @@ type Person struct {
 	Leave []string
 	// Deny denies consent.
 	Deny bool
+	// Code returns a code of the person's authenticator app. The key is set if the page sets up the
+	// app. If Code is nil, the person has no app.
+	Code func(key string) (string, error)
+	// Passkeys is the person's device with passkeys; nil if there is none. On a page that sets up a second
+	// factor, it gets a passkey.
+	Passkeys *softauthenticator.Authenticator
+	// Provider is the ID of the other provider that the person signs in with; "" if there is none.
+	Provider string
 
 	http *http.Client
 }
@@ -132,6 +143,20 @@ func (p *Person) walk(address, until string) (*url.URL, *html.Node, error) {
 			return nil, nil, err
 		}
 		if target == nil {
+			next, err := p.usePasskey(page, request.URL)
+			if err != nil {
+				return nil, nil, err
+			}
+			if next != nil {
+				request = next
+				continue
+			}
+			if choice := p.choice(page, request.URL); choice != "" {
+				if request, err = http.NewRequest(http.MethodGet, choice, nil); err != nil {
+					return nil, nil, fmt.Errorf("follow link: %w", err)
+				}
+				continue
+			}
 			if find(page, "form") == nil {
 				return nil, page, nil
 			}
@@ -178,11 +203,29 @@ func (p *Person) step(request *http.Request) (page *html.Node, target *url.URL, 
 // fillIn fills in the page's form and returns the request that submits it.
 func (p *Person) fillIn(page *html.Node, at *url.URL) (*http.Request, error) {
 	form := find(page, "form")
+	for f := range descendants(page, "form") {
+		if p.Provider != "" && attribute(f, "class") == "provider" {
+			for button := range descendants(f, "button") {
+				if attribute(button, "value") == p.Provider {
+					return p.submit(f, at, url.Values{attribute(button, "name"): {p.Provider}})
+				}
+			}
+		}
+		if p.Code != nil && asksForCode(f) {
+			form = f
+		}
+	}
 	values := url.Values{}
 	for input := range descendants(form, "input") {
 		name, value := attribute(input, "name"), attribute(input, "value")
 		switch {
 		case name == "" || hasAttribute(input, "disabled"):
+		case name == "code" && p.Code != nil:
+			code, err := p.Code(shownKey(page))
+			if err != nil {
+				return nil, fmt.Errorf("use the authenticator app: %w", err)
+			}
+			values.Set(name, code)
 		case name == "identifier":
 			values.Set(name, p.Username)
 		case attribute(input, "type") == "password":
@@ -204,6 +247,16 @@ func (p *Person) fillIn(page *html.Node, at *url.URL) (*http.Request, error) {
 			values.Set(name, decision)
 		}
 	}
+	return p.submit(form, at, values)
+}
+
+// submit returns the request that submits a form with values, and its hidden fields.
+func (p *Person) submit(form *html.Node, at *url.URL, values url.Values) (*http.Request, error) {
+	for input := range descendants(form, "input") {
+		if name := attribute(input, "name"); attribute(input, "type") == "hidden" && name != "" && !hasAttribute(input, "disabled") && !values.Has(name) {
+			values.Set(name, attribute(input, "value"))
+		}
+	}
 	action, err := at.Parse(attribute(form, "action"))
 	if err != nil {
 		return nil, fmt.Errorf("read form of %s: %w", at.Path, err)
@@ -216,6 +269,94 @@ func (p *Person) fillIn(page *html.Node, at *url.URL) (*http.Request, error) {
 	request.Header.Set("Origin", at.Scheme+"://"+at.Host)
 	request.Header.Set("Sec-Fetch-Site", "same-origin")
 	return request, nil
+}
+
+// usePasskey does what the script of a page does: it has the person's device create or use a passkey, and
+// returns the request that submits the result; nil if the page does not ask for that, or if the device has
+// none.
+func (p *Person) usePasskey(page *html.Node, at *url.URL) (*http.Request, error) {
+	if p.Passkeys == nil {
+		return nil, nil
+	}
+	for form := range descendants(page, "form") {
+		purpose := attribute(form, "data-passkey")
+		if purpose == "" || purpose == "upgrade" || (purpose == "create") == (len(p.Passkeys.Credentials) > 0) {
+			continue
+		}
+		address, err := at.Parse(attribute(form, "data-options"))
+		if err != nil {
+			return nil, fmt.Errorf("read form of %s: %w", at.Path, err)
+		}
+		request, err := p.submit(form, at, url.Values{"for": {purpose}})
+		if err != nil {
+			return nil, err
+		}
+		request.URL = address
+		response, err := p.http.Do(request)
+		if err != nil {
+			return nil, fmt.Errorf("ask for the options of a passkey: %w", err)
+		}
+		options, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+		if err = errors.Join(err, response.Body.Close()); err != nil {
+			return nil, fmt.Errorf("read the options of a passkey: %w", err)
+		}
+		use := p.Passkeys.Get
+		if purpose == "create" {
+			use = p.Passkeys.Create
+		}
+		answer, err := use(options)
+		if err != nil {
+			return nil, fmt.Errorf("use a passkey: %w", err)
+		}
+		return p.submit(form, at, url.Values{"response": {string(answer)}})
+	}
+	return nil, nil
+}
+
+// choice returns the URL of the page for the person's authenticator app or device, if the page offers it, or
+// the one that continues without recovery codes.
+func (p *Person) choice(page *html.Node, at *url.URL) string {
+	if p.Code == nil && p.Passkeys == nil || asksForCode(page) || hasPassword(page) {
+		return ""
+	}
+	for link := range descendants(page, "a") {
+		address, err := at.Parse(attribute(link, "href"))
+		if err == nil && strings.HasSuffix(at.Path, "/sign-in/few-recovery-codes") && attribute(link, "class") == "button secondary" {
+			return address.String()
+		}
+		wanted := p.Code != nil && (strings.HasSuffix(address.Path, "/sign-in/totp") || strings.HasSuffix(address.Path, "/account/totp/new")) ||
+			p.Passkeys != nil && (strings.HasSuffix(address.Path, "/sign-in/passkey") || strings.HasSuffix(address.Path, "/account/passkeys"))
+		if err == nil && wanted && address.Path != at.Path {
+			return address.String()
+		}
+	}
+	return ""
+}
+
+func asksForCode(n *html.Node) bool {
+	for input := range descendants(n, "input") {
+		if attribute(input, "name") == "code" && attribute(input, "type") == "text" {
+			return true
+		}
+	}
+	return false
+}
+
+// shownKey returns the key of a new authenticator app, which is shown in groups of characters; "" if
+// the page shows none.
+func shownKey(page *html.Node) string {
+	var key strings.Builder
+	for p := range descendants(page, "p") {
+		if attribute(p, "class") != "key" {
+			continue
+		}
+		for child := range p.Descendants() {
+			if child.Type == html.TextNode {
+				key.WriteString(strings.Join(strings.Fields(child.Data), ""))
+			}
+		}
+	}
+	return key.String()
 }
 
 func descendants(n *html.Node, tag string) func(func(*html.Node) bool) {

@@ -180,7 +180,7 @@ func (v *visit) answered(scene string) {
 func (v *visit) index() {
 	v.Helper()
 	v.do("choose a scene", chromedp.Click(chromedp.CSS(`nav a[href="/?scene=status#status"]`)), chromedp.WaitVisible(chromedp.CSS("#status[open] button.primary")))
-	if open := v.evaluate(`document.querySelectorAll("nav li").length + " " + document.querySelectorAll("main > .scene").length`); open != "22 22" {
+	if open := v.evaluate(`document.querySelectorAll("nav li").length + " " + document.querySelectorAll("main > .scene").length`); open != "23 23" {
 		v.Errorf("the list of scenes and the scenes: %s", open)
 	}
 }
