@@ -107,7 +107,8 @@ func (s *Server) newAccounts() (*identity.Accounts, error) {
 		NoPasswords:     s.config.PasswordSignIn == configuration.PasswordSignInOff,
 		NoPasskeys:      s.config.Passkeys.Off,
 		Provider: func(id string) bool {
-			return slices.ContainsFunc(s.config.IdentityProviders, func(p upstream.Config) bool { return p.ID == id && !p.Disabled })
+			return slices.ContainsFunc(s.config.IdentityProviders, func(p upstream.Config) bool { return p.ID == id && !p.Disabled }) ||
+				slices.ContainsFunc(s.config.Directories, func(d directory.Config) bool { return d.ID == id && !d.Disabled })
 		},
 
 		MinPasswordRunes:  s.config.MinimumPasswordLength,
