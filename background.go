@@ -3,9 +3,21 @@ package valetkey
 import (
 	"context"
 	"errors"
+	"os"
 	"runtime/debug"
 	"time"
+
+	"github.com/valetkey/valetkey/audit"
 )
+
+// asSystem returns a context for what the server does by itself, for the audit log.
+func asSystem(ctx context.Context) context.Context {
+	host, err := os.Hostname()
+	if err != nil {
+		host = ""
+	}
+	return audit.WithActor(ctx, audit.Actor{Kind: audit.KindSystem, ID: "valetkey", Address: host})
+}
 
 // maintain does periodic maintenance until ctx is done.
 func (s *Server) maintain(ctx context.Context) {

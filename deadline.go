@@ -2,11 +2,16 @@ package valetkey
 
 import (
 	"context"
+	"net/http"
 	"sync"
 	"time"
+
+	"github.com/valetkey/valetkey/audit"
+	"github.com/valetkey/valetkey/internal/telemetry"
 )
 
-// deadline is context.WithDeadline for requests that may need no database: the timer is started when
+// deadline is the context of a request. It has the actor of the request for the audit log, and is
+// context.WithDeadline for requests that may need no database: the timer is started when
 // Done is first called. It is safe for concurrent use.
 type deadline struct {
 	context.Context // of the request
@@ -16,6 +21,21 @@ type deadline struct {
 	timed  context.Context // nil until Done is called
 	cancel context.CancelFunc
 	ended  bool
+
+	actor   audit.RequestActor // of the request
+	server  *Server
+	request *http.Request
+}
+
+// DescribeActor says where the request comes from, for the audit log.
+func (d *deadline) DescribeActor(actor *audit.Actor) {
+	if address := d.server.proxies.Of(d.request); address.IsValid() {
+		actor.Address = address.Unmap().String()
+	}
+	actor.Reference = audit.NewReference()
+	if actor.TraceID = telemetry.SpanOf(d.Context).TraceID(); actor.TraceID == "" {
+		actor.TraceID = audit.TraceID(d.request.Header.Get("Traceparent"))
+	}
 }
 
 // Deadline returns the earlier of its own deadline and that of the request.
@@ -57,6 +77,9 @@ func (d *deadline) Err() error {
 // Value is like context.Context.Value. Package context finds timed by it, to cancel the contexts that
 // are derived from this one.
 func (d *deadline) Value(key any) any {
+	if key == audit.ContextKey {
+		return &d.actor
+	}
 	current, _ := d.current()
 	return current.Value(key)
 }

@@ -1,6 +1,7 @@
 package valetkey
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/valetkey/valetkey/audit"
 	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/internal/declare"
 	"github.com/valetkey/valetkey/internal/event"
@@ -69,6 +71,7 @@ func (s *Server) apply(ctx context.Context, d configuration.Declarations) ([]dec
 	if err != nil {
 		return nil, err
 	}
+	ctx = audit.WithActor(ctx, audit.Actor{Kind: audit.KindFile, ID: cmp.Or(s.config.File, s.config.Source), Name: s.config.Source})
 	edited := s.declared.digest != "" && s.declared.digest != version.Digest
 	result, err := declare.Apply(ctx, s.store.Store, &d, declare.Options{
 		Source:       s.config.Source,

@@ -52,7 +52,8 @@ func (s *Server) handle(requested context.Context, w http.ResponseWriter, r *htt
 		return
 	}
 	s.warnOfProxy(r)
-	ctx := &deadline{Context: requested, at: time.Now().Add(requestTimeout)}
+	ctx := &deadline{Context: requested, at: time.Now().Add(requestTimeout), server: s, request: r}
+	ctx.actor.Of = ctx
 	defer ctx.end()
 	r = r.WithContext(ctx)
 	if s.secure {

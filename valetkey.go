@@ -112,7 +112,7 @@ func New(config Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(asSystem(context.Background()), 2*time.Minute)
 	defer cancel()
 	err = s.wire(ctx)
 	if err == nil {
@@ -121,7 +121,7 @@ func New(config Config) (*Server, error) {
 	if err != nil {
 		return nil, errors.Join(err, s.closeParts())
 	}
-	background, stop := context.WithCancel(context.Background())
+	background, stop := context.WithCancel(asSystem(context.Background()))
 	s.stop = stop
 	s.working.Go(func() { s.maintain(background) })
 	s.working.Go(func() { s.deliverLogouts(background) })

@@ -64,11 +64,16 @@ func WithActor(ctx context.Context, actor Actor) context.Context {
 	keep(&actor.Address, known.Address)
 	keep(&actor.Reference, known.Reference)
 	keep(&actor.TraceID, known.TraceID)
-	return context.WithValue(ctx, actorKey{}, actor)
+	return context.WithValue(ctx, ContextKey, actor)
 }
 
 // ActorOf returns the actor of ctx, or the zero Actor.
 func ActorOf(ctx context.Context) Actor {
-	actor, _ := ctx.Value(actorKey{}).(Actor)
-	return actor
+	switch actor := ctx.Value(ContextKey).(type) {
+	case Actor:
+		return actor
+	case *RequestActor:
+		return actor.Actor()
+	}
+	return Actor{}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/valetkey/valetkey/audit"
 	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/oauth"
 )
@@ -198,6 +199,7 @@ func (c *call) verifyClient() (*authorizationRequest, error) {
 		return nil, err
 	}
 	c.client = cl
+	audit.Identify(c.r.Context(), audit.Actor{ClientID: cl.ID})
 	_ = c.must(true, &ruleClientKnown)
 	request := &authorizationRequest{client: cl}
 	if request.to, err = c.verifyRedirectURI(cl); err != nil {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/valetkey/valetkey/audit"
 	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/internal/ratelimit"
 	"github.com/valetkey/valetkey/internal/ticketkind"
@@ -147,6 +148,7 @@ func (c *call) backchannelInteraction(b *backchannel) (*interaction, error) {
 		return nil, err
 	}
 	c.client = cl
+	audit.Identify(c.r.Context(), audit.Actor{ClientID: cl.ID})
 	if c.params, err = c.parseParams(b.stored.Query); err != nil {
 		return nil, err
 	}
@@ -235,7 +237,15 @@ func (c *call) storeBackchannelAnswer(i *interaction, a *authorization) error {
 	if err := c.enqueueNotification(ctx, b); err != nil {
 		return err
 	}
-	err = c.s.config.Store.Spend(ctx, c.now, spend, ticket)
+	decided := audit.Record{Event: "backchannel.denied", Object: audit.Object{Kind: audit.ObjectRequest}}
+	if c.client != nil {
+		decided.ClientID = c.client.ID
+	}
+	if a != nil {
+		decided.Event, decided.Subject = "backchannel.approved", a.Subject
+		decided.Details = map[string]string{"scope": a.Scope.String()}
+	}
+	err = c.s.config.Store.Spend(audit.WithRecord(ctx, decided), c.now, spend, ticket)
 	if errors.Is(err, storage.ErrSpent) || errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrExists) {
 		return ErrNoBackchannelRequest
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/valetkey/valetkey/audit"
 	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/oauth"
 )
@@ -160,6 +161,7 @@ func (c *call) authenticateClient() (*client, error) {
 		return nil, c.because(&ruleClientCredentials, err)
 	}
 	c.client = cl
+	audit.Identify(c.r.Context(), audit.Actor{Kind: audit.KindClient, ID: cl.ID, Name: cl.ClientName})
 	c.climb(rung{rule: &ruleClientCredentials, ok: true, detail: c.credentials})
 	return cl, c.checkProfile(cl)
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/valetkey/valetkey/audit"
 	"github.com/valetkey/valetkey/internal/ratelimit"
 	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/oauth"
@@ -301,6 +302,7 @@ func (c *call) deviceInteraction(code string) (*interaction, error) {
 		return nil, err
 	}
 	c.client = cl
+	audit.Identify(c.r.Context(), audit.Actor{ClientID: cl.ID})
 	i.request, err = c.verifyDeviceRequest(cl)
 	return i, err
 }
@@ -340,7 +342,15 @@ func (c *call) decideDevice(i *interaction, decision deviceDecision) error {
 		ticket.Grant, ticket.Family = a.Grant, a.Family
 		page = c.s.config.Pages.Device + "?answer=allowed"
 	}
-	err = c.s.config.Store.Spend(c.r.Context(), c.now, []storage.Key{ticketkind.Interaction.Hash(i.id), ticketkind.UserCode.Hash(i.device.code)}, ticket)
+	decided := audit.Record{Event: "device.denied", Object: audit.Object{Kind: audit.ObjectRequest}}
+	if c.client != nil {
+		decided.ClientID = c.client.ID
+	}
+	if a := decision.Authorization; a != nil {
+		decided.Event, decided.Subject = "device.approved", a.Subject
+		decided.Details = map[string]string{"scope": a.Scope.String(), "device_address": i.device.stored.Address.String()}
+	}
+	err = c.s.config.Store.Spend(audit.WithRecord(c.r.Context(), decided), c.now, []storage.Key{ticketkind.Interaction.Hash(i.id), ticketkind.UserCode.Hash(i.device.code)}, ticket)
 	if errors.Is(err, storage.ErrSpent) || errors.Is(err, storage.ErrNotFound) {
 		return c.must(false, &ruleInteraction)
 	}

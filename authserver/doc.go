@@ -82,6 +82,7 @@
 //	introspect.go      introspection (RFC 7662)
 //	introspect_jwt.go  introspection responses as JWTs (RFC 9701)
 //	revoke.go          revocation of a token (RFC 7009) or of everything of a user
+//	audit.go           what changes of tickets mean, for the audit log
 //	statuslist.go      token status lists
 //	ownapi.go          access tokens for an API of the server itself
 //	issuedtoken.go     describes stored tokens without their secrets

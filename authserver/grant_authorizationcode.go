@@ -223,7 +223,7 @@ func (c *call) spendable(key storage.Key) (storage.Ticket, error) {
 // family, because either use may have been a thief's (RFC 6749, section 4.1.2; RFC 9700, section
 // 4.14.2).
 func (c *call) replayed(a authorization, r *rule) error {
-	if err := c.s.config.Store.DeleteFamily(c.r.Context(), a.Family); err != nil {
+	if err := c.s.config.Store.DeleteFamily(auditTokens(c.r.Context(), "token.replayed", a, "authorization"), a.Family); err != nil {
 		return fmt.Errorf("revoke after a replay: %w", err)
 	}
 	c.refusal = refusal{event.TokenReplayed, []slog.Attr{c.s.namedSubject(c.r.Context(), a.Subject)}}

@@ -261,7 +261,7 @@ func (c *call) endOldest(a authorization) {
 			kept++
 			continue
 		}
-		if err = store.DeleteFamily(ctx, family); err != nil {
+		if err = store.DeleteFamily(auditTokens(ctx, "token.revoked", a, "authorization beyond max_authorizations"), family); err != nil {
 			break
 		}
 		if err = store.Delete(ctx, ticket.Key); err != nil {

@@ -202,15 +202,16 @@ func (c *call) refreshTokenTicket(token string) (storage.Ticket, authorization, 
 // endToken revokes an access token and the tokens that were exchanged from it.
 func (c *call) endToken(t *verifiedToken) error {
 	ctx, store := c.r.Context(), c.s.config.Store
+	revoked := auditTokens(ctx, "token.revoked", authorization{Subject: t.user, ClientID: t.claims.ClientID}, "access token")
 	if t.opaque {
-		if err := store.Delete(ctx, t.key); err != nil {
+		if err := store.Delete(revoked, t.key); err != nil {
 			return fmt.Errorf("revoke access token: %w", err)
 		}
 	} else {
 		if err := c.s.endStatus(ctx, c.now, &t.claims); err != nil {
 			return err
 		}
-		if err := c.s.denyJWT(ctx, c.now, t.claims.ID, time.Unix(t.claims.Expires, 0)); err != nil {
+		if err := c.s.denyJWT(revoked, c.now, t.claims.ID, time.Unix(t.claims.Expires, 0)); err != nil {
 			return err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -334,7 +335,11 @@ func NewInitialAccessToken(ctx context.Context, store storage.Tickets, now time.
 	for range t.Uses {
 		tickets = append(tickets, storage.Ticket{Key: ticketkind.InitialAccessTokenUse.Hash(storage.NewID()), Family: t.family(), Expires: t.ExpiresAt})
 	}
-	if err := store.Put(ctx, now, tickets...); err != nil {
+	created := audit.WithRecord(ctx, audit.Record{
+		Event: "initial_access_token.created", Object: audit.Object{Kind: audit.ObjectToken, ID: t.ID, Name: t.Note},
+		Details: map[string]string{"uses": strconv.Itoa(t.Uses), "expires": t.ExpiresAt.UTC().Format(time.RFC3339)},
+	})
+	if err := store.Put(created, now, tickets...); err != nil {
 		return "", fmt.Errorf("store initial access token: %w", err)
 	}
 	return secret, nil
@@ -380,7 +385,8 @@ func RevokeInitialAccessToken(ctx context.Context, store storage.Tickets, now ti
 		if err := store.DeleteFamily(ctx, t.family(), ticketkind.InitialAccessTokenUse); err != nil {
 			return fmt.Errorf("revoke initial access token: %w", err)
 		}
-		if err := store.Delete(ctx, ticket.Key); err != nil {
+		revoked := audit.WithRecord(ctx, audit.Record{Event: "initial_access_token.revoked", Object: audit.Object{Kind: audit.ObjectToken, ID: t.ID, Name: t.Note}})
+		if err := store.Delete(revoked, ticket.Key); err != nil {
 			return fmt.Errorf("revoke initial access token: %w", err)
 		}
 		return nil

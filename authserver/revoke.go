@@ -71,7 +71,7 @@ func (c *call) revokeRefreshToken(caller *client, token string) error {
 	if err := c.countEndedFamily(endedOwner{caller.ID, a.Subject}, a.Family); err != nil {
 		return unavailable(err)
 	}
-	if err := c.s.config.Store.DeleteFamily(c.r.Context(), a.Family); err != nil {
+	if err := c.s.config.Store.DeleteFamily(auditTokens(c.r.Context(), "token.revoked", a, "authorization"), a.Family); err != nil {
 		return unavailable(fmt.Errorf("revoke authorization: %w", err))
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/valetkey/valetkey/audit"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/jose"
 	"github.com/valetkey/valetkey/storage"
@@ -109,6 +110,7 @@ func (c *call) userinfoClaims() (oauth.Claims, error) {
 		return nil, err
 	}
 	c.client = cl
+	audit.Identify(c.r.Context(), audit.Actor{ClientID: cl.ID})
 	c.allowOrigin(cl)
 	if !t.claims.Audience.Has(c.s.config.Issuer) {
 		return nil, c.refuse(&ruleUserinfoToken, fmt.Sprintf("aud is %q", t.claims.Audience))

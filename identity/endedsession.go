@@ -84,7 +84,11 @@ func (a *Accounts) ForgetEnded(ctx context.Context, ended []EndedSession) error 
 // endTicket ends the session of a ticket.
 func (a *Accounts) endTicket(ctx context.Context, now time.Time, ticket storage.Ticket) error {
 	if note := EndedNote(ticket); note != nil {
-		err := a.store.Spend(ctx, now, []storage.Key{ticket.Key}, *note)
+		session, userID, err := readSession(ticket)
+		if err != nil {
+			return err
+		}
+		err = a.store.Spend(auditSessionEnd(ctx, session, userID), now, []storage.Key{ticket.Key}, *note)
 		// It was ended or renamed concurrently.
 		if err != nil && !errors.Is(err, storage.ErrSpent) && !errors.Is(err, storage.ErrNotFound) {
 			return err

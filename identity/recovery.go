@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/valetkey/valetkey/audit"
 	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/mail"
@@ -73,7 +74,7 @@ func (a *Accounts) Recovery() Recovery { return a.recovery }
 // everything that was issued to the user. user is updated. The session that follows can only set up a
 // second factor. The error is ErrSignInOver, if the user may not sign in any more, or an internal error.
 func (a *Accounts) RecoverWithCode(ctx context.Context, now time.Time, user *User, from Activity) error {
-	err := a.store.UpdateUser(ctx, user.ID, func(stored *User) error {
+	err := a.store.UpdateUser(described(asUser(ctx, user), "user.recovered"), user.ID, func(stored *User) error {
 		if !stored.MaySignIn() {
 			return ErrSignInOver
 		}
@@ -138,6 +139,7 @@ func (a *Accounts) NewRecovery(ctx context.Context, now time.Time, user *User, l
 	if err != nil {
 		return "", err
 	}
+	ctx = audit.WithRecord(ctx, audit.Record{Event: "user.recovery_link_created", Subject: user.ID, Object: audit.Object{Kind: audit.ObjectUser, ID: user.ID, Name: user.Username}})
 	if err := a.store.Put(ctx, now, proof.tickets...); err != nil {
 		return "", fmt.Errorf("store a recovery: %w", err)
 	}
@@ -167,7 +169,7 @@ func (a *Accounts) Recover(ctx context.Context, now time.Time, r PasswordReset) 
 	if err != nil {
 		return err
 	}
-	err = a.store.UpdateUser(ctx, user.ID, func(stored *User) error {
+	err = a.store.UpdateUser(described(asUser(ctx, user), "user.recovered"), user.ID, func(stored *User) error {
 		if stored.suspended() || !r.Proof.completes(stored, now) || subtle.ConstantTimeCompare(hashOf("password", stored.PasswordHash), r.Proof.data.Password) != 1 {
 			return ErrProofOver
 		}

@@ -57,7 +57,7 @@ func (a *Accounts) ResetPassword(ctx context.Context, now time.Time, r PasswordR
 	if err != nil {
 		return err
 	}
-	err = a.store.UpdateUser(ctx, user.ID, func(stored *User) error {
+	err = a.store.UpdateUser(described(asUser(ctx, user), "password.reset"), user.ID, func(stored *User) error {
 		// The address or the password was changed since the message was sent: by this link, perhaps.
 		if stored.suspended() || !stored.EmailVerified() || stored.Email() != r.Proof.Email ||
 			subtle.ConstantTimeCompare(hashOf("password", stored.PasswordHash), r.Proof.data.Password) != 1 {

@@ -14,6 +14,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/valetkey/valetkey/audit"
 	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/storage"
@@ -147,7 +148,7 @@ func (a *Accounts) putSession(ctx context.Context, now time.Time, user *User, de
 		return "", nil, fmt.Errorf("encode a session: %w", err)
 	}
 	ticket := storage.Ticket{Key: key, Family: SessionFamily(user.ID), Data: data, Expires: session.Expires}
-	if err := a.store.Spend(ctx, now, spend, ticket); err != nil {
+	if err := a.store.Spend(auditSignIn(ctx, session), now, spend, ticket); err != nil {
 		return "", nil, fmt.Errorf("store a session: %w", err)
 	}
 	return secret, session, nil
@@ -375,7 +376,8 @@ func (a *Accounts) EndSessions(ctx context.Context, now time.Time, userID string
 		return err
 	}
 	// This also removes sessions that began in the meantime.
-	if err := a.store.DeleteFamily(ctx, SessionFamily(userID), ticketkind.Session, ticketkind.RememberedDevice, ticketkind.RememberedFactor, ticketkind.KnownNetwork, ticketkind.SignInProgress); err != nil {
+	all := audit.WithRecord(ctx, audit.Record{Event: "session.all_ended", Subject: userID, Object: audit.Object{Kind: audit.ObjectUser, ID: userID}})
+	if err := a.store.DeleteFamily(all, SessionFamily(userID), ticketkind.Session, ticketkind.RememberedDevice, ticketkind.RememberedFactor, ticketkind.KnownNetwork, ticketkind.SignInProgress); err != nil {
 		return fmt.Errorf("end all sessions: %w", err)
 	}
 	if a.events.Enabled(ctx, event.SessionsAllEnded) {

@@ -201,7 +201,7 @@ func (a *Accounts) rehash(ctx context.Context, now time.Time, user *User, passwo
 	if err != nil {
 		return false, err
 	}
-	err = a.store.UpdateUser(ctx, user.ID, func(stored *User) error {
+	err = a.store.UpdateUser(described(asUser(ctx, user), "password.rehashed"), user.ID, func(stored *User) error {
 		if replaced = stored.MaySignIn() && stored.PasswordHash == verified; replaced {
 			stored.PasswordHash, stored.UpdatedAt = hash, now
 		}

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/valetkey/valetkey/audit"
 	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/internal/ratelimit"
 	"github.com/valetkey/valetkey/internal/ticketkind"
@@ -145,7 +146,8 @@ func (a *Accounts) Invite(ctx context.Context, now time.Time, email string, life
 	if err != nil {
 		return "", err
 	}
-	if err := a.store.Put(ctx, now, proof.tickets...); err != nil {
+	invited := audit.WithRecord(ctx, audit.Record{Event: "user.invited", Details: map[string]string{"email": data.Email}})
+	if err := a.store.Put(invited, now, proof.tickets...); err != nil {
 		return "", fmt.Errorf("store an invitation: %w", err)
 	}
 	if email == "" {

@@ -163,7 +163,7 @@ func (a *Accounts) Undo(ctx context.Context, now time.Time, u Undoing) error {
 	var user User
 	since := time.UnixMilli(p.data.Created)
 	undo := func(relink bool) error {
-		return a.store.UpdateUser(ctx, p.User, func(stored *User) error {
+		return a.store.UpdateUser(described(ctx, "method.change_undone"), p.User, func(stored *User) error {
 			before := stored.Clone()
 			stored.undoAll(undone, now, since, relink)
 			if before.NeedsSecondFactor() && !stored.NeedsSecondFactor() && (proved == "" || stored.PasswordHash != proved) {

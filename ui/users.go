@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/valetkey/valetkey/audit"
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/oauth"
@@ -36,6 +37,7 @@ func (u *UI) SignedIn(r *http.Request) (*authserver.Authentication, error) {
 		return nil, nil
 	}
 	u.config.Accounts.Used(time.Now(), s, u.config.RemoteAddr(r))
+	identify(r, s.User)
 	a := authentication(s)
 	return &a, nil
 }
@@ -53,7 +55,15 @@ func (u *UI) signedIn(r *http.Request) (*identity.Session, error) {
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, nil
 	}
+	if err == nil {
+		identify(r, s.User)
+	}
 	return s, err
+}
+
+// identify says in the audit log who sends a request.
+func identify(r *http.Request, user *identity.User) {
+	audit.Identify(r.Context(), audit.Actor{Kind: audit.KindUser, ID: user.ID, Name: user.Username})
 }
 
 // SessionActive reports whether a sign-in session is still active.

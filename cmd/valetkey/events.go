@@ -6,8 +6,10 @@ import (
 	"log/slog"
 	"os"
 	"os/user"
+	"strings"
 	"time"
 
+	"github.com/valetkey/valetkey/audit"
 	"github.com/valetkey/valetkey/internal/database"
 	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/storage/declaration"
@@ -19,6 +21,12 @@ func leaveEvent(ctx context.Context, store *database.Database, kind *event.Kind,
 		return fmt.Errorf("the change was made, but is missing in the log of the server: %w", err)
 	}
 	return nil
+}
+
+// operatorActor says in the audit log who runs a command.
+func operatorActor() audit.Actor {
+	name, host, _ := strings.Cut(operator(), "@")
+	return audit.Actor{Kind: audit.KindOperator, ID: name, Name: "command line", Address: host}
 }
 
 // operator names the user of the operating system, and the host.

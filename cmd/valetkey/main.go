@@ -13,6 +13,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/valetkey/valetkey/audit"
 	"github.com/valetkey/valetkey/authserver"
 )
 
@@ -74,7 +75,7 @@ func run(ctx context.Context, args []string, out, log io.Writer) int {
 		kong.Writers(out, log),
 		kong.Exit(func(code int) { exit = code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
-		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.BindTo(audit.WithActor(ctx, operatorActor()), (*context.Context)(nil)),
 		kong.Bind(&output{out, log}),
 	)
 	if err != nil {
