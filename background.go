@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/audit"
+	"github.com/valetkey/valetkey/identity/directory"
 )
 
 // asSystem returns a context for what the server does by itself, for the audit log.
@@ -62,6 +63,29 @@ func (s *Server) deliverLogouts(ctx context.Context) {
 		case <-often.C:
 		case <-s.engine.LogoutsDue():
 		}
+	}
+}
+
+// checkDirectory takes access from users whom a directory no longer lets in, until ctx is done.
+func (s *Server) checkDirectory(ctx context.Context, d *directory.Directory) {
+	if d.Interval() <= 0 {
+		return
+	}
+	every := time.NewTicker(d.Interval())
+	defer every.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-every.C:
+		}
+		s.runTask(ctx, "check the users of a directory", func(ctx context.Context) error {
+			suspended, err := d.CheckUsers(ctx, s.accounts)
+			if suspended > 0 {
+				s.engine.SessionsEnded() // their clients are notified
+			}
+			return err
+		})
 	}
 }
 

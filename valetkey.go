@@ -126,6 +126,9 @@ func New(config Config) (*Server, error) {
 	s.working.Go(func() { s.maintain(background) })
 	s.working.Go(func() { s.deliverLogouts(background) })
 	s.working.Go(func() { s.deliverMail(background) })
+	for _, d := range s.directories.Active() {
+		s.working.Go(func() { s.checkDirectory(background, d) })
+	}
 	if s.telemetry.Sends() {
 		s.working.Go(func() { s.telemetry.Run(background, s.log) })
 	}

@@ -99,7 +99,7 @@ func (a *Accounts) signInWithPassword(ctx context.Context, now time.Time, attemp
 			return user, nil, err
 		}
 	}
-	signIn, err := a.atDirectories(ctx, now, attempt.Password, attempt, attempt.Directories(ctx))
+	signIn, err := a.atDirectories(ctx, now, attempt, attempt.Directories(ctx))
 	if err != nil {
 		reason := failureReason(at.user)
 		if refused, ok := errors.AsType[*DirectoryRefusedError](err); ok {
@@ -123,7 +123,7 @@ func (a *Accounts) signInWithPassword(ctx context.Context, now time.Time, attemp
 // atDirectories checks a password at directories, in order. Each attempt counts before it reaches the
 // directory. The error is the one that says most: ErrDirectoryUnavailable, *DirectoryRefusedError,
 // *ThrottledError, ErrWrongCredentials, or an internal error.
-func (a *Accounts) atDirectories(ctx context.Context, now time.Time, password string, attempt Attempt, users []DirectoryUser) (ExternalSignIn, error) {
+func (a *Accounts) atDirectories(ctx context.Context, now time.Time, attempt Attempt, users []DirectoryUser) (ExternalSignIn, error) {
 	result := error(ErrWrongCredentials)
 	var wait time.Duration
 	for _, u := range users {
@@ -149,7 +149,7 @@ func (a *Accounts) atDirectories(ctx context.Context, now time.Time, password st
 			wait = max(wait, w)
 			continue
 		}
-		signIn, err := u.Verify(ctx, password)
+		signIn, err := u.Verify(ctx, attempt.Password)
 		refused, isRefused := errors.AsType[*DirectoryRefusedError](err)
 		switch {
 		case err == nil:
@@ -175,28 +175,26 @@ func (a *Accounts) atDirectories(ctx context.Context, now time.Time, password st
 	return ExternalSignIn{}, result
 }
 
-// ProveAtDirectory checks the password of a signed-in user at the directory that the account is linked
-// with, for a change of the account. The error is one of those of SignInWithPassword.
-func (a *Accounts) ProveAtDirectory(ctx context.Context, now time.Time, user *User, attempt Attempt, at DirectoryUser) (*ExternalUser, error) {
+// VerifyAtDirectory checks the password at a directory that a signed-in user has typed: to link the two,
+// or to confirm a change of the account. The error is one of those of SignInWithPassword.
+func (a *Accounts) VerifyAtDirectory(ctx context.Context, now time.Time, user *User, attempt Attempt, at DirectoryUser) (ExternalSignIn, error) {
 	if len(attempt.Password) > MaxPasswordBytes {
-		return nil, ErrPasswordTooLong
+		return ExternalSignIn{}, ErrPasswordTooLong
 	}
 	key := ratelimit.NewKey("change", user.ID)
 	from := place{pace: key, total: key, reserved: true, owner: user.ID}
 	if wait := a.limits.take(ctx, now, &from); wait > 0 {
-		return nil, throttled(wait)
+		return ExternalSignIn{}, throttled(wait)
 	}
-	signIn, err := a.atDirectories(ctx, now, attempt.Password, attempt, []DirectoryUser{at})
+	signIn, err := a.atDirectories(ctx, now, attempt, []DirectoryUser{at})
 	if err != nil {
 		if refused, ok := errors.AsType[*DirectoryRefusedError](err); ok && refused.Reason != DirectoryPasswordExpired {
 			err = ErrWrongCredentials
 		}
 		a.events.Record(ctx, event.PasswordChangeFailed, named(user), slog.String("reason", event.ReasonDirectory))
-		return nil, err
-	}
-	if user.externalLink(signIn.User.Issuer, signIn.User.Subject) == nil {
-		return nil, ErrWrongCredentials
+		return ExternalSignIn{}, err
 	}
 	a.limits.succeeded(now, &from)
-	return signIn.User, nil
+	signIn.Remote = attempt.Remote
+	return signIn, nil
 }

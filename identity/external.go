@@ -78,6 +78,9 @@ type ExternalLink struct {
 	Groups     []string       `json:"groups,omitempty"`
 	LinkedAt   time.Time      `json:"linked_at"`
 	LastUsedAt time.Time      `json:"last_used_at"`
+	// SuspendedAt is when the party no longer let the user in (SuspendExternal); zero if it does. The
+	// next sign-in there removes it.
+	SuspendedAt time.Time `json:"suspended_at,omitzero"`
 }
 
 // Limits of what an account has from other parties.

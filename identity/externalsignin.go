@@ -163,7 +163,7 @@ func newLink(now time.Time, e *ExternalUser, admission Admission) (ExternalLink,
 
 // refresh replaces what the provider says about the user.
 func (l *ExternalLink) refresh(now time.Time, e *ExternalUser, admission Admission) {
-	l.Provider, l.LastUsedAt = e.Provider, now
+	l.Provider, l.LastUsedAt, l.SuspendedAt = e.Provider, now, time.Time{}
 	former, formerLabel := l.Claims, l.Label
 	l.Email, l.Label = cut(e.Email, 254), ""
 	for _, name := range []string{"name", "preferred_username"} {

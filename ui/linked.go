@@ -3,6 +3,7 @@ package ui
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/valetkey/valetkey/identity"
@@ -19,8 +20,10 @@ type linkedView struct {
 	Notice *messages.Text
 	Alert  *messages.Text
 	Links  []linkView
-	// Others are the providers that can be linked.
-	Others []providerView
+	// Others are the providers that can be linked, Directories the directories. Identifier is what was
+	// typed as the name there.
+	Others, Directories []providerView
+	Identifier          string
 }
 
 // linkView is a linked account.
@@ -38,7 +41,7 @@ type linkView struct {
 
 // linkedRow is the row of the account page's list of ways to sign in.
 func linkedRow(s *session, user *identity.User) []methodView {
-	if len(s.config.Upstream.Active()) == 0 && len(user.External) == 0 {
+	if len(s.config.Upstream.Active()) == 0 && len(s.config.Directories.Active()) == 0 && len(user.External) == 0 {
 		return nil
 	}
 	v := methodView{Name: text("linked.title"), Detail: text("linked.none-hint"), Href: s.base + linkedPath, Action: text("common.add")}
@@ -84,6 +87,11 @@ func (s *session) writeLinked(w http.ResponseWriter, v linkedView, a pageRespons
 		v.Links = append(v.Links, view)
 	}
 	v.Others = s.providers()
+	for _, d := range s.config.Directories.Active() {
+		if !slices.ContainsFunc(v.User.External, func(l identity.ExternalLink) bool { return l.Provider == d.ID() }) {
+			v.Directories = append(v.Directories, providerView{ID: d.ID(), Name: cleanName(d.Name())})
+		}
+	}
 	a.template, a.title, a.account, a.data, a.formAction = "linked", text("linked.title"), v.User, v, s.config.Upstream.FormAction()
 	return s.write(w, a)
 }
@@ -95,6 +103,9 @@ func (s *session) changeLinked(w http.ResponseWriter, r *http.Request) error {
 	}
 	if id := r.PostForm.Get("unlink"); id != "" {
 		return s.unlink(w, r, id)
+	}
+	if at := s.config.Directories.Directory(r.PostForm.Get("directory")); at != nil {
+		return s.linkDirectory(w, r, at)
 	}
 	provider := s.config.Upstream.Provider(r.PostForm.Get("provider"))
 	if provider == nil {

@@ -97,6 +97,11 @@ func (s *session) proved(w http.ResponseWriter, r *http.Request, in *authserver.
 	if in == nil && s.who != nil && s.who.Enrolling != "" { // the user has just set up a method
 		in = s.enrolsFor(r)
 	}
+	if s.keptOut(r, user, proof) {
+		at, _ := s.directoryOf(user)
+		view := providerView{ID: at.ID(), Name: cleanName(at.Name())}
+		return s.externalFailed(w, r, view, purposeSignIn, waitingParams(r), &identity.RefusedError{})
+	}
 	p, err := s.progress(r)
 	if err != nil {
 		return err

@@ -36,6 +36,7 @@ type commandLine struct {
 	Keys         keysCommand         `cmd:"" help:"List or rotate the signing keys."`
 	Users        usersCommand        `cmd:"" help:"List, show, invite, disable and delete users, and set their passwords."`
 	Mail         mailCommand         `cmd:"" help:"Send a test message."`
+	Directory    directoryCommand    `cmd:"" help:"Test the connection to an LDAP directory, and the sign-in of a user."`
 	Clients      clientsCommand      `cmd:"" help:"List and show clients."`
 	HashPassword hashPasswordCommand `cmd:"" name:"hash-password" help:"Print the hash of a password for a configuration file."`
 	Revoke       revokeCommand       `cmd:"" help:"Sign a user out on all devices and revoke all tokens and consents."`

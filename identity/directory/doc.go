@@ -8,6 +8,7 @@
 //   - availability.go: a directory that does not respond is left alone for a while
 //   - entry.go: finding a user, and checking the password
 //   - account.go: whether the directory lets the user in
+//   - state.go: users who are disabled or gone lose what they have
 //   - groups.go: the groups of a user, also nested ones
 //   - trace.go: the steps of a sign-in, for the command line
 package directory

@@ -9,7 +9,10 @@ import (
 )
 
 // Step is a step of a sign-in. It contains no secrets.
-type Step struct{ Name, Detail string }
+type Step struct {
+	Name   string `json:"name"`
+	Detail string `json:"detail"`
+}
 
 // Trace collects the steps of a sign-in. A nil value collects nothing.
 type Trace struct{ Steps []Step }

@@ -95,6 +95,7 @@ var (
 	ExternalUnlinked  = add("external.unlinked", info, join(user, []string{"provider"}), "a user removed the link to a user of another provider")
 	ExternalRefused   = sampled("external.refused", warn, join(user, []string{"provider", "reason", "address"}), "a user of another provider could not sign in")
 	ExternalSignedOut = add("external.signed_out", info, join(user, []string{"provider", "sessions"}), "another provider ended sessions of a user, with a logout token or at the end of its own session")
+	ExternalSuspended = add("external.suspended", warn, join(user, []string{"provider", "reason"}), "a directory no longer lets a user in, who lost the sessions that began there and, without a password here, everything else")
 	AccountClaimed    = add("account.claimed", warn, join(user, []string{"provider", "address"}), "the owner of an email address that an account had without verification arrived through a trusted provider; the account lost its password, its other methods, its sessions and its grants, and belongs to the owner")
 
 	SignUpSucceeded = add("sign_up.succeeded", info, join(user, []string{"address"}), "a user created an account")

@@ -4,6 +4,7 @@ package ldap
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"io"
 	"log/slog"
 	"net"
@@ -231,4 +232,12 @@ func stripStartTLS(t *testing.T, to string) string {
 		}
 	}()
 	return "ldap://" + listener.Addr().String()
+}
+
+func decode(t *testing.T, text []byte) (claims map[string]any) {
+	t.Helper()
+	if err := json.Unmarshal(text, &claims); err != nil {
+		t.Fatal(err)
+	}
+	return claims
 }

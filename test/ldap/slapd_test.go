@@ -146,7 +146,7 @@ index objectClass,uid,mail,member,entryUUID eq
 overlay ppolicy
 ppolicy_default "cn=policy,dc=corp,dc=example"
 access to attrs=userPassword by anonymous auth by * none
-access to * by dn.exact="cn=valetkey,dc=corp,dc=example" read by self read by * none
+access to * by dn.exact="cn=valetkey,dc=corp,dc=example" read by self read by users search by * none
 `
 
 // startSlapd starts OpenLDAP with people and groups. It refuses passwords on unencrypted connections.
@@ -202,15 +202,15 @@ func startSlapd(t *testing.T) *slapd {
 	}
 	s.addUser(t, "alice", nil)
 	s.addUser(t, "bob", nil)
-	s.addGroup(t, "engineering", person("alice"))
-	s.addGroup(t, "staff", group("engineering"), person("bob"))
+	s.addGroup(t, "engineering", userDN("alice"))
+	s.addGroup(t, "staff", groupDN("engineering"), userDN("bob"))
 	return s
 }
 
 func tail(text string) string { return text[max(0, len(text)-4000):] }
 
-func person(uid string) string { return "uid=" + uid + ",ou=people,dc=corp,dc=example" }
-func group(cn string) string   { return "cn=" + cn + ",ou=groups,dc=corp,dc=example" }
+func userDN(uid string) string { return "uid=" + uid + ",ou=people,dc=corp,dc=example" }
+func groupDN(cn string) string { return "cn=" + cn + ",ou=groups,dc=corp,dc=example" }
 
 func dialAdmin(t *testing.T, url, authority, dn, password string) *ldap.Conn {
 	t.Helper()
@@ -252,12 +252,12 @@ func (s *slapd) addUser(t *testing.T, uid string, more map[string][]string) {
 	for name, values := range more {
 		attributes[name] = values
 	}
-	s.add(t, person(uid), attributes)
+	s.add(t, userDN(uid), attributes)
 }
 
 func (s *slapd) addGroup(t *testing.T, cn string, members ...string) {
 	t.Helper()
-	s.add(t, group(cn), map[string][]string{"objectClass": {"groupOfNames"}, "cn": {cn}, "member": members})
+	s.add(t, groupDN(cn), map[string][]string{"objectClass": {"groupOfNames"}, "cn": {cn}, "member": members})
 }
 
 func (s *slapd) modify(t *testing.T, dn, attribute string, values ...string) {
