@@ -17,7 +17,7 @@ import (
 
 func (a *API) registerKeys() {
 	register(a, api.KeysRead, operation{id: "list-keys", method: http.MethodGet, path: "/keys", summary: "List the keys of the server with their times"}, a.listKeys)
-	register(a, api.KeysWrite, operation{id: "rotate-keys", method: http.MethodPost, path: "/keys/rotate", summary: "Replace keys ahead of schedule"}, a.rotateKeys)
+	register(a, api.KeysWrite, operation{id: "rotate-keys", method: http.MethodPost, path: "/keys", summary: "Replace keys ahead of schedule"}, a.rotateKeys)
 	register(a, api.KeysWrite, operation{id: "retire-key", method: http.MethodDelete, path: "/keys/{kid}", summary: "Remove a key that was replaced, at once: nothing that it signed is valid any longer"}, a.retireKey)
 }
 

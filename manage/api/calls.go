@@ -339,7 +339,7 @@ func (c *Connection) Keys(ctx context.Context) (*KeyList, error) {
 
 // RotateKeys replaces keys ahead of schedule, and returns all keys.
 func (c *Connection) RotateKeys(ctx context.Context, rotation Rotation, change Change) (*KeyList, error) {
-	list, _, err := send[KeyList](ctx, c, request{method: http.MethodPost, path: "/keys/rotate", change: change, in: rotation})
+	list, _, err := send[KeyList](ctx, c, request{method: http.MethodPost, path: "/keys", change: change, in: rotation})
 	return list, err
 }
 
