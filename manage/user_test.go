@@ -165,3 +165,18 @@ func (s *server) pageStatus(t *testing.T, url string) int {
 	_ = response.Body.Close()
 	return response.StatusCode
 }
+
+func TestEachChangeNamesItsAuthor(t *testing.T) {
+	s := start(t, people)
+	token, _, _ := s.userToken(t, "tool", "ada", "", map[string][]string{"scope": {"users:write users:read audit:read"}, "resource": {manage.Identifier(s.url)}})
+	c := s.connect(token)
+	user := s.createUser(t, c, "carol", "")
+	page, err := c.Audit(t.Context(), api.List{Filter: map[string][]string{"sub": {user.ID}}})
+	if err != nil || len(page.Records) != 1 {
+		t.Fatalf("audit: %+v, %v", page, err)
+	}
+	actor := page.Records[0].Actor
+	if actor.Kind != "user" || actor.ID != "ada-sub" || actor.Name != "ada" || actor.ClientID != "tool" || actor.Address != "127.0.0.1" {
+		t.Errorf("the author is %+v", actor)
+	}
+}

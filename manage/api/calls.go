@@ -397,3 +397,10 @@ func (c *Connection) DropMessage(ctx context.Context, outbox, id string, change 
 	_, err := c.do(ctx, request{method: http.MethodDelete, path: path("outbox", outbox, id), change: change})
 	return err
 }
+
+// Audit returns a page of audit records, the newest first. The filters are actor, sub, client_id,
+// event, since and until.
+func (c *Connection) Audit(ctx context.Context, list List) (*AuditPage, error) {
+	page, _, err := get[AuditPage](ctx, c, "/audit", list.query())
+	return page, err
+}

@@ -209,3 +209,39 @@ type MessagePage struct {
 	Messages []Message `json:"messages"`
 	Page
 }
+
+// AuditRecord says who did what.
+type AuditRecord struct {
+	ID         string                     `json:"id"`
+	Time       time.Time                  `json:"time"`
+	Event      string                     `json:"event"`
+	Actor      AuditActor                 `json:"actor"`
+	ObjectKind string                     `json:"object_kind,omitempty" doc:"Such as user, client, scope, resource, key, grant, session, token"`
+	ObjectID   string                     `json:"object_id,omitempty"`
+	ObjectName string                     `json:"object_name,omitempty"`
+	Subject    string                     `json:"sub,omitempty"`
+	ClientID   string                     `json:"client_id,omitempty"`
+	Before     map[string]json.RawMessage `json:"before,omitempty" doc:"Members that differ; secrets are left out"`
+	After      map[string]json.RawMessage `json:"after,omitempty"`
+	Details    map[string]string          `json:"details,omitempty"`
+	Sequence   int64                      `json:"sequence,omitempty" doc:"Position in the chain; absent until the record is sealed, about a second later"`
+	Foreign    bool                       `json:"foreign,omitempty" doc:"It was not written by a server that has the master key"`
+}
+
+// AuditActor is who made a change, and from where.
+type AuditActor struct {
+	Kind       string `json:"kind" doc:"user, client, operator, file, system or unknown"`
+	ID         string `json:"id,omitempty"`
+	Name       string `json:"name,omitempty"`
+	OnBehalfOf string `json:"on_behalf_of,omitempty"`
+	ClientID   string `json:"client_id,omitempty" doc:"The client that sent the request"`
+	Address    string `json:"address,omitempty"`
+	Reference  string `json:"reference,omitempty"`
+	TraceID    string `json:"trace_id,omitempty"`
+}
+
+// AuditPage is a page of audit records, the newest first.
+type AuditPage struct {
+	Records []AuditRecord `json:"records"`
+	Page
+}

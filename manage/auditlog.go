@@ -1,0 +1,54 @@
+package manage
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/valetkey/valetkey/audit"
+	"github.com/valetkey/valetkey/manage/api"
+)
+
+func (a *API) registerAudit() {
+	register(a, api.AuditRead, operation{id: "list-audit-records", method: http.MethodGet, path: "/audit", summary: "List who did what, the newest first"}, a.listAudit)
+}
+
+type listAuditInput struct {
+	List
+	Actor    string    `query:"actor" maxLength:"512" doc:"ID of the user or client that made the change"`
+	Subject  string    `query:"sub" maxLength:"255" doc:"The user whom the record is about"`
+	ClientID string    `query:"client_id" maxLength:"512" doc:"The client that the record is about"`
+	Event    string    `query:"event" maxLength:"255" doc:"Name of an event, or the beginning of names: user.*"`
+	Since    time.Time `query:"since" doc:"Not before"`
+	Until    time.Time `query:"until" doc:"Before"`
+}
+
+type listAuditOutput struct{ Body api.AuditPage }
+
+func (a *API) listAudit(ctx context.Context, _ *principal, in *listAuditInput) (*listAuditOutput, error) {
+	after, err := in.after()
+	if err != nil {
+		return nil, err
+	}
+	found, err := a.config.Store.AuditRecords(ctx, audit.Filter{
+		Actor: in.Actor, Subject: in.Subject, ClientID: in.ClientID, Event: in.Event, From: in.Since, Until: in.Until, After: after, Limit: in.Limit,
+	})
+	if err != nil {
+		return nil, err
+	}
+	page := api.AuditPage{Records: make([]api.AuditRecord, len(found))}
+	if len(found) == in.Limit {
+		page.Next = cursor(found[in.Limit-1].ID)
+	}
+	for i := range found {
+		r := &found[i]
+		page.Records[i] = api.AuditRecord{
+			ID: r.ID, Time: r.Time, Event: r.Event,
+			Actor: api.AuditActor{Kind: string(r.Actor.Kind), ID: r.Actor.ID, Name: r.Actor.Name, OnBehalfOf: r.Actor.OnBehalfOf,
+				ClientID: r.Actor.ClientID, Address: r.Actor.Address, Reference: r.Actor.Reference, TraceID: r.Actor.TraceID},
+			ObjectKind: r.Object.Kind, ObjectID: r.Object.ID, ObjectName: r.Object.Name, Subject: r.Subject, ClientID: r.ClientID,
+			Before: r.Before, After: r.After, Details: r.Details, Sequence: r.Sequence, Foreign: r.Foreign,
+		}
+	}
+	return &listAuditOutput{page}, nil
+}
