@@ -63,7 +63,7 @@ func (s *Server) handle(requested context.Context, w http.ResponseWriter, r *htt
 		s.engine.ServeHTTP(w, r)
 		return
 	}
-	if s.management.Handles(r.URL.Path) {
+	if s.servesManagement(r) {
 		s.management.ServeHTTP(w, r)
 		routed(w, r.Pattern)
 		return

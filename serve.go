@@ -52,8 +52,12 @@ func (s *Server) tlsConfig(topic string, files *configuration.TLS) (*tls.Config,
 }
 
 func (s *Server) serve(ctx context.Context, listener net.Listener) error {
+	return s.serveHandler(ctx, listener, s)
+}
+
+func (s *Server) serveHandler(ctx context.Context, listener net.Listener, handler http.Handler) error {
 	server := &http.Server{
-		Handler:           s,
+		Handler:           handler,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
 		WriteTimeout:      30 * time.Second,

@@ -13,6 +13,7 @@
 //	serve.go       Serve: listening, TLS certificates, shutting down
 //	mutualtls.go   the listener and the host for clients with certificates
 //	telemetry.go   metrics, traces and the access log
+//	management.go  the listener of the management API
 //	background.go  what happens between requests
 package valetkey
 
@@ -215,9 +216,6 @@ func (s *Server) Close() error {
 	})
 	return s.closed
 }
-
-// Management returns the management API.
-func (s *Server) Management() *manage.API { return s.management }
 
 // SetupURL returns a one-time link that creates the first user; "" if there are users.
 func (s *Server) SetupURL(ctx context.Context) (string, error) {

@@ -85,6 +85,7 @@
 //	audit.go           what changes of tickets mean, for the audit log
 //	statuslist.go      token status lists
 //	ownapi.go          access tokens for an API of the server itself
+//	preview.go         what a client would get for a user, with the rules
 //	issuedtoken.go     describes stored tokens without their secrets
 //	userinfo.go        the UserInfo endpoint, bearer tokens
 //

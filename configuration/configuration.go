@@ -136,6 +136,8 @@ type Configuration struct {
 	Registration      Registration      `json:"registration,omitzero"`
 	MetadataDocuments MetadataDocuments `json:"client_id_metadata_documents,omitzero"`
 	Log               Log               `json:"log,omitzero"`
+	// Management is where the management API is served.
+	Management Management `json:"management,omitzero"`
 	// Telemetry are metrics and traces.
 	Telemetry Telemetry `json:"telemetry,omitzero"`
 	// Claims are claims under other names, with fixed values, or computed. ClaimSources are

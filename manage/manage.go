@@ -16,7 +16,7 @@
 //	users.go      users
 //	userchange.go changes of users, recovery links, invitations
 //	scopes.go, resources.go, configuration.go, sessions.go, grants.go, tokens.go, keys.go,
-//	registrations.go, explanations.go, outbox.go, auditlog.go
+//	registrations.go, explanations.go, outbox.go, auditlog.go, preview.go
 //	              what their names say
 package manage
 
@@ -115,6 +115,7 @@ func New(config Config) (*API, error) {
 	a.registerExplanations()
 	a.registerOutbox()
 	a.registerAudit()
+	a.registerPreview()
 	if a.document, err = json.Marshal(a.huma.OpenAPI()); err != nil {
 		return nil, fmt.Errorf("encode the OpenAPI document: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -287,4 +288,31 @@ func TestACallFromWithinTheProcessHasTheUsersRole(t *testing.T) {
 	wantStatus(t, "a user without a role", err, http.StatusForbidden)
 	_, err = s.Management().Connect(manage.Caller{}).Whoami(t.Context())
 	wantStatus(t, "no user", err, http.StatusUnauthorized)
+}
+
+func TestWithItsOwnListenerTheAPIIsServedOnlyThere(t *testing.T) {
+	s := start(t, func(c *valetkey.Config) { c.Management.Listen = "127.0.0.1:0" })
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.ServeManagement(ctx, listener) }()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	c := s.connect(s.token(t, "auditor", nil))
+	_, err = c.Whoami(t.Context())
+	wantStatus(t, "at the issuer", err, http.StatusNotFound)
+	c.Base = "http://" + listener.Addr().String() + api.Path
+	if _, err = c.Whoami(t.Context()); err != nil {
+		t.Errorf("at its own listener: %v", err)
+	}
+	if status := s.pageStatus(t, "http://"+listener.Addr().String()+"/sign-in"); status != http.StatusNotFound {
+		t.Errorf("a page at the listener of the API: %d", status)
+	}
 }

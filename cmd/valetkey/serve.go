@@ -184,9 +184,16 @@ func (c *serveCommand) Run(ctx context.Context, o *output) error {
 			return err
 		}
 	}
+	var management net.Listener
+	if address := config.Management.Listen; address != "" {
+		if management, err = listen(address, "set another address in management.listen"); err != nil {
+			closeAll(listener, mutualTLS, metrics)
+			return err
+		}
+	}
 	server, err := valetkey.New(serverConfig)
 	if err != nil {
-		closeAll(listener, mutualTLS, metrics)
+		closeAll(listener, mutualTLS, metrics, management)
 		return err
 	}
 	fmt.Fprintf(o.out, "Valetkey %s: issuer %s, listening on %s, data in %s\n",
@@ -196,6 +203,9 @@ func (c *serveCommand) Run(ctx context.Context, o *output) error {
 	}
 	if metrics != nil {
 		fmt.Fprintf(o.out, "Metrics: http://%s/metrics\n", metrics.Addr())
+	}
+	if management != nil {
+		fmt.Fprintf(o.out, "Management API: listening on %s\n", management.Addr())
 	}
 	setup, err := server.SetupURL(ctx)
 	if err != nil {
@@ -209,7 +219,7 @@ func (c *serveCommand) Run(ctx context.Context, o *output) error {
 	if c.Config != "" {
 		go c.reload(reload, before, hangup, server, log, &level)
 	}
-	err = serveAll(ctx, server, listener, mutualTLS, metrics)
+	err = serveAll(ctx, server, listener, mutualTLS, metrics, management)
 	if closeErr := server.Close(); err == nil {
 		err = closeErr
 	}
@@ -236,9 +246,8 @@ func closeAll(listeners ...net.Listener) {
 	}
 }
 
-// serveAll serves the listeners until ctx is done or one of them fails. mutualTLS and metrics may be
-// nil.
-func serveAll(ctx context.Context, server *valetkey.Server, listener, mutualTLS, metrics net.Listener) error {
+// serveAll serves the listeners until ctx is done or one of them fails. All but the first may be nil.
+func serveAll(ctx context.Context, server *valetkey.Server, listener, mutualTLS, metrics, management net.Listener) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var others []chan error
@@ -255,6 +264,7 @@ func serveAll(ctx context.Context, server *valetkey.Server, listener, mutualTLS,
 	}
 	also(mutualTLS, server.ServeMutualTLS)
 	also(metrics, server.ServeMetrics)
+	also(management, server.ServeManagement)
 	err := server.Serve(ctx, listener)
 	stop()
 	for _, ended := range others {

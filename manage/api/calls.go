@@ -404,3 +404,19 @@ func (c *Connection) Audit(ctx context.Context, list List) (*AuditPage, error) {
 	page, _, err := get[AuditPage](ctx, c, "/audit", list.query())
 	return page, err
 }
+
+// Preview returns what a client would get for a user.
+func (c *Connection) Preview(ctx context.Context, r PreviewRequest) (*Preview, error) {
+	query := url.Values{"client_id": {r.ClientID}}
+	if r.Subject != "" {
+		query.Set("sub", r.Subject)
+	}
+	if r.Scope != "" {
+		query.Set("scope", r.Scope)
+	}
+	for _, resource := range r.Resources {
+		query.Add("resource", resource)
+	}
+	preview, _, err := get[Preview](ctx, c, "/preview", query)
+	return preview, err
+}

@@ -245,3 +245,34 @@ type AuditPage struct {
 	Records []AuditRecord `json:"records"`
 	Page
 }
+
+// Preview is what a client would get for a user. Nothing is issued; consent and sign-in are not decided.
+type Preview struct {
+	Refused     bool           `json:"refused"`
+	Error       string         `json:"error,omitempty"`
+	Description string         `json:"error_description,omitempty"`
+	Checks      []record.Check `json:"checks" doc:"The last one is the rule that refuses the request, if it is refused"`
+	Scope       string         `json:"scope,omitempty"`
+	Audience    []string       `json:"audience,omitempty"`
+	Opaque      bool           `json:"opaque,omitempty" doc:"The access token is opaque: introspection returns its claims"`
+	ACR         string         `json:"acr,omitempty" doc:"How the user must authenticate"`
+	AccessToken []PreviewClaim `json:"access_token,omitempty"`
+	IDToken     []PreviewClaim `json:"id_token,omitempty"`
+	Userinfo    []PreviewClaim `json:"userinfo,omitempty"`
+	Hooks       bool           `json:"hooks,omitempty" doc:"A hook is called before tokens are issued, and can add claims or refuse"`
+}
+
+// PreviewClaim is a claim with the rule that put it there.
+type PreviewClaim struct {
+	Name  string          `json:"name"`
+	Value json.RawMessage `json:"value"`
+	Rule  string          `json:"rule"`
+}
+
+// PreviewRequest selects a Preview.
+type PreviewRequest struct {
+	Subject   string // "" for a client's own token
+	ClientID  string
+	Scope     string // "" for all of the client's
+	Resources []string
+}

@@ -44,6 +44,7 @@ import (
 	"MODULE/authservertest"
 	"MODULE/configuration"
 	"MODULE/deviceqr"
+	"MODULE/manage/api"
 	"MODULE/oauth"
 	"MODULE/oauth/client"
 	"MODULE/oauth/client/sqlsession"
