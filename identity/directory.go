@@ -3,6 +3,7 @@ package identity
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -28,6 +29,12 @@ type DirectoryUser struct {
 	// ErrDirectoryUnavailable or an internal error.
 	Verify func(ctx context.Context, password string) (ExternalSignIn, error)
 }
+
+// Format keeps what was typed out of logs and messages.
+func (u DirectoryUser) Format(s fmt.State, _ rune) { fmt.Fprint(s, "[user of a directory]") }
+
+// LogValue keeps what was typed out of structured logs.
+func (u DirectoryUser) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(u)) }
 
 // ErrDirectoryUnavailable means that a directory that the user could be in did not respond.
 var ErrDirectoryUnavailable = errors.New("identity: a directory is not available")
@@ -163,7 +170,7 @@ func (a *Accounts) atDirectories(ctx context.Context, now time.Time, attempt Att
 			result = err
 		default:
 			u.Failures.Undo(now, from.total)
-			if !errors.Is(err, ErrDirectoryUnavailable) {
+			if !errors.Is(err, ErrDirectoryUnavailable) && !errors.Is(err, ErrBusy) {
 				a.logger.ErrorContext(ctx, "sign-in at a directory failed", "directory", u.Provider, "error", err)
 			}
 			result = ErrDirectoryUnavailable

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/valetkey/valetkey/identity"
 )
 
 // ErrUnavailable means that a directory did not respond in time, or not as it should.
@@ -64,7 +66,7 @@ func (d *Directory) asked(ctx context.Context, ask func(context.Context) error) 
 	defer cancel()
 	err := ask(limited)
 	failed := errors.Is(err, ErrUnavailable) && ctx.Err() == nil // not if the user has gone
-	if ctx.Err() != nil && err != nil {
+	if ctx.Err() != nil && err != nil || errors.Is(err, identity.ErrBusy) {
 		d.available.release()
 		return err
 	}

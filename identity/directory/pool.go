@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/go-ldap/ldap/v3"
+
+	"github.com/valetkey/valetkey/identity"
 )
 
 const (
@@ -36,7 +38,8 @@ func (p *pool) use(ctx context.Context, do func(*connection) error) error {
 	case p.slots <- struct{}{}:
 		defer func() { <-p.slots }()
 	case <-ctx.Done():
-		return fmt.Errorf("%w: all connections are in use: %w", ErrUnavailable, context.Cause(ctx))
+		// The directory is not to blame, so it is not left alone afterwards.
+		return fmt.Errorf("all connections to the directory are in use: %w", identity.ErrBusy)
 	}
 	if c := p.kept(ctx); c != nil {
 		err := c.do(ctx, func() error { return do(c) })

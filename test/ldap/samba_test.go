@@ -172,6 +172,10 @@ func TestActiveDirectory(t *testing.T) {
 	if fmt.Sprint(claims["groups"]) != "[engineering staff]" || claims["name"] != "The ada" || !slices.Equal(amr, []string{"pwd"}) {
 		t.Errorf("claims %v, amr %v", claims, amr)
 	}
+	guide := fromGuide(t, "Active Directory", adPassword, "ldaps://dc1.ad.example", s.tls, "ldaps://dc2.ad.example", s.tls, "/etc/valetkey/office-ca.pem", s.authority)
+	if !signedIn(t, serve(t, []directory.Config{guide}, nil), "ada@ad.example", adPassword) {
+		t.Error("the configuration of the guide does not work")
+	}
 	// StartTLS, and the user principal name instead of a service account.
 	config.URLs, config.BindDN, config.BindPassword, config.UserBind = []string{s.plain}, "", "", "{username}@ad.example"
 	if !signedIn(t, serve(t, []directory.Config{config}, nil), `EXAMPLE\ada`, adPassword) {

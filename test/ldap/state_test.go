@@ -71,6 +71,14 @@ func TestUsersAreChecked(t *testing.T) {
 	if suspended, err := at.CheckUsers(t.Context(), accounts); err != nil || suspended != 0 {
 		t.Errorf("again: suspended %d: %v", suspended, err)
 	}
+	// Another method than the password there does not help.
+	bob, err := accounts.FindAny(t.Context(), "bob")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if in, known := at.LetsIn(t.Context(), bob.External[0].Subject); in || !known {
+		t.Errorf("bob is let in: %v, known %v", in, known)
+	}
 	// bob is let in again, and can sign in.
 	s.modify(t, userDN("bob"), "shadowExpire")
 	if err := signIn("bob"); err != nil || !live("bob") {
