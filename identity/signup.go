@@ -26,7 +26,11 @@ func (e *InvalidUserError) Unwrap() error { return e.Reason }
 // NewAccount is an account that a user creates.
 type NewAccount struct {
 	Username, Password string
-	Remote             netip.Addr
+	// Passkey is what the user signs in with instead of a password, and ID the sub that it belongs to. nil
+	// if the account has a password.
+	Passkey *Authenticator
+	ID      string
+	Remote  netip.Addr
 	// Proof is an invitation, or the proof of an address, which becomes the verified address of
 	// the account. It is spent, and creates one account only. nil if neither is required.
 	Proof *Proof
@@ -50,6 +54,11 @@ func (a *Accounts) SignUp(ctx context.Context, now time.Time, n NewAccount) (*Us
 		return nil, refused
 	}
 	user := &User{ID: newAccountID(n.Proof), Username: n.Username, Origin: OriginSignedUp, CreatedAt: now, UpdatedAt: now}
+	if n.Passkey != nil {
+		added := *n.Passkey
+		added.ID, added.Kind, added.CreatedAt, added.Name = storage.NewID(), MethodPasskey, now, cut(added.Name, maxAuthenticatorName)
+		user.ID, user.Authenticators = n.ID, []Authenticator{added}
+	}
 	if p := n.Proof; p != nil && p.Email != "" && (p.data.Purpose == PurposeSignUp || p.data.Mailed) {
 		if err := a.releaseAddress(ctx, now, p.Email, user.ID); err != nil {
 			return nil, err
@@ -58,6 +67,11 @@ func (a *Accounts) SignUp(ctx context.Context, now time.Time, n NewAccount) (*Us
 	}
 	if err := a.prepare(ctx, user, n.Password, a.hashing, network); err != nil {
 		return nil, err
+	}
+	if n.Passkey != nil && n.Proof != nil { // the ID does not follow from the proof
+		if err := a.spend(ctx, now, n.Proof); err != nil {
+			return nil, err
+		}
 	}
 	err := a.store.CreateUser(ctx, user)
 	switch {
@@ -179,10 +193,24 @@ func (a *Accounts) prepare(ctx context.Context, user *User, password string, tur
 			return ErrIdentifierTaken
 		}
 	}
+	if user.Has(MethodPasskey) {
+		return nil
+	}
 	if err := a.checkNewPassword(ctx, password, user); err != nil {
 		return err
 	}
 	var err error
 	user.PasswordHash, err = hashInTurn(ctx, turns, owner, password)
 	return err
+}
+
+// NewPasskeyAccount reports whether a username is free for an account with a passkey, and returns the sub
+// that the account would have. The attempt is counted like a sign-up. The error is *ThrottledError,
+// *InvalidUserError, ErrIdentifierTaken or an internal error.
+func (a *Accounts) NewPasskeyAccount(ctx context.Context, now time.Time, username string, remote netip.Addr) (id string, err error) {
+	if wait := takeShared(ctx, a.limits.signUps, now, ratelimit.NewKey(ratelimit.Network(remote))); wait > 0 {
+		return "", throttled(wait)
+	}
+	user := &User{ID: storage.NewID(), Username: username, Origin: OriginSignedUp, Authenticators: []Authenticator{{Kind: MethodPasskey}}}
+	return user.ID, a.prepare(ctx, user, "", a.hashing, "")
 }

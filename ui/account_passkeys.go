@@ -174,34 +174,49 @@ func (s *session) addPasskey(w http.ResponseWriter, r *http.Request) error {
 // not.
 func (s *session) createPasskey(r *http.Request, purpose passkey.Purpose) (proof identity.ProvedMethod, alert *messages.Text, err error) {
 	now, user := time.Now(), s.who.User
-	c := passkey.Ceremony{Purpose: purpose, Browser: identity.PasskeyCookie(r, s.config.Issuer), User: user.ID}
+	created, err := s.verifyCreation(r, now, purpose, user.ID)
+	if err == nil {
+		var id string
+		id, err = s.config.Accounts.AddPasskey(r.Context(), now, user, newPasskeyName(user, s.passkeyName(r, created)), created.Passkey, s.activity(r))
+		proof = passkeyProof(now, id, &created.Passkey, created.UserVerified)
+	}
+	alert, err = s.creationRefused(r, user.ID, err)
+	return proof, alert, err
+}
+
+// verifyCreation verifies the response of a browser that has created a passkey for a user, and that its
+// challenge is used for the first time.
+func (s *session) verifyCreation(r *http.Request, now time.Time, purpose passkey.Purpose, userID string) (*passkey.Created, error) {
+	c := passkey.Ceremony{Purpose: purpose, Browser: identity.PasskeyCookie(r, s.config.Issuer), User: userID}
 	created, err := s.config.Passkeys.VerifyCreation(now, c, []byte(r.PostForm.Get("response")))
 	if err == nil {
 		err = s.config.Accounts.SpendPasskeyChallenge(r.Context(), now, created.Challenge, created.ChallengeExpires)
 	}
-	if err == nil {
-		name := cmp.Or(passkey.ModelName(created.Passkey.AAGUID), s.language.Text(browser(r.UserAgent())))
-		var id string
-		id, err = s.config.Accounts.AddPasskey(r.Context(), now, user, newPasskeyName(user, name), created.Passkey, s.activity(r))
-		proof = passkeyProof(now, id, &created.Passkey, created.UserVerified)
-	}
+	return created, err
+}
+
+// passkeyName returns a name for a new passkey.
+func (s *session) passkeyName(r *http.Request, created *passkey.Created) string {
+	return cmp.Or(passkey.ModelName(created.Passkey.AAGUID), s.language.Text(browser(r.UserAgent())))
+}
+
+// creationRefused returns why a new passkey was not accepted; nil if it was, or for another error.
+func (s *session) creationRefused(r *http.Request, userID string, err error) (*messages.Text, error) {
 	refused, isRefused := errors.AsType[*passkey.RefusedError](err)
 	switch {
-	case err == nil:
-		return proof, nil, nil
 	case isRefused && (refused.Reason == passkey.ReasonModel || refused.Reason == passkey.ReasonAttestation):
-		return proof, text("alert.passkey-model"), nil
+		return text("alert.passkey-model"), nil
 	case isRefused && refused.Reason == passkey.ReasonExpired, errors.Is(err, identity.ErrPasskeyReplayed):
-		return proof, text("alert.passkey-too-late"), nil
+		return text("alert.passkey-too-late"), nil
 	case isRefused:
-		s.log.InfoContext(r.Context(), "new passkey refused", "sub", user.ID, "reason", string(refused.Reason))
-		return proof, text("alert.passkey-not-added"), nil
+		s.log.InfoContext(r.Context(), "new passkey refused", "sub", userID, "reason", string(refused.Reason))
+		return text("alert.passkey-not-added"), nil
 	case errors.Is(err, identity.ErrPasskeyExists):
-		return proof, text("alert.passkey-exists"), nil
+		return text("alert.passkey-exists"), nil
 	case errors.Is(err, identity.ErrTooManyAuthenticators):
-		return proof, text("alert.passkey-too-many"), nil
+		return text("alert.passkey-too-many"), nil
 	}
-	return proof, nil, err
+	return nil, err
 }
 
 // newPasskeyName returns a name that no other passkey of the user has.

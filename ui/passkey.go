@@ -74,6 +74,20 @@ func (s *session) passkeyOptions(w http.ResponseWriter, r *http.Request) error {
 		}
 		c.User = at.user.ID
 		options, err = rp.RequestOptions(now, c, at.user.Passkeys())
+	case passkey.SignUp:
+		if !s.config.SignUp || s.config.NoPasswords {
+			return s.noOptions(w, http.StatusNotFound, "")
+		}
+		var v newPersonView
+		if c.User, err = s.config.Accounts.NewPasskeyAccount(r.Context(), now, r.PostForm.Get("username"), s.config.RemoteAddr(r)); err != nil {
+			a, known := v.refusal(err)
+			if !known {
+				return err
+			}
+			return s.writeJSON(w, a.status, map[string]string{"error": "refused", "message": s.language.Text(v.Alert)})
+		}
+		user := &identity.User{ID: c.User, Username: r.PostForm.Get("username")}
+		options, err = rp.CreationOptions(now, c, user, person(user).Name, nil)
 	case passkey.Create, passkey.Upgrade:
 		if c.Purpose == passkey.Create && (s.who == nil || !s.who.RecentlyProved(now)) {
 			return s.noOptions(w, http.StatusForbidden, passkeysPath)

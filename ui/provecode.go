@@ -20,6 +20,8 @@ type proveCodeView struct {
 	waiting
 	Username string
 	Alert    *messages.Text
+	// Upgrade is set if the browser may create a passkey afterwards (passkey_upgrade.go).
+	Upgrade bool
 	// RememberDays is for how long the user may choose not to be asked again; zero if that is not offered.
 	RememberDays int
 	// Other is the URL of the page with the other ways, Recovery that of the page for those who have lost
@@ -49,6 +51,8 @@ func (s *session) writeProveCode(w http.ResponseWriter, r *http.Request, at *sig
 	if len(s.offered(at)) > 1 {
 		v.Other = s.base + factorPath + v.query()
 	}
+	v.Upgrade = s.config.Passkeys != nil && v.Return == "" && upgradable(time.Now(), at.user, at.proofs)
+	a.passkeys = v.Upgrade
 	if s.who == nil {
 		v.Recovery = s.recoveryURL(v.waiting)
 	}

@@ -2,6 +2,7 @@ package ui
 
 import (
 	"cmp"
+	"encoding/base64"
 	"errors"
 	"net/http"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/identity/passkey"
 	"github.com/valetkey/valetkey/mail"
 	"github.com/valetkey/valetkey/ui/messages"
 )
@@ -32,6 +34,7 @@ type signUpView struct {
 	Invitation, Request, Token string
 	AskCode, CodeBad           bool
 	Proven                     string // the address of the account; "" if it has none yet
+	Passkey                    *passkeyView
 }
 
 // newPersonView is the data that forms that create a user have in common.
@@ -101,6 +104,9 @@ func (s *session) writeSignUp(w http.ResponseWriter, r *http.Request, v signUpVi
 	case s.config.SignUpRequires == SignUpEmailDomain:
 		v.AskCode = true
 	}
+	if a.template == "sign-up" {
+		v.Passkey, a.passkeys = s.passkeys(v.waiting), s.config.Passkeys != nil
+	}
 	v.NoEmail = proof != nil || v.AskCode || !s.config.Accounts.CanMail()
 	a.data = v
 	return s.write(w, a)
@@ -154,6 +160,17 @@ func (s *session) signUp(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	account := identity.NewAccount{Username: v.Username, Password: form.Get("password"), Remote: s.config.RemoteAddr(r), Proof: proof}
+	proved := identity.ProvedMethod{Method: identity.MethodPassword, At: now}
+	if s.config.Passkeys != nil && form.Has("response") {
+		alert, err := s.withPasskey(r, now, &account, &proved)
+		if err != nil {
+			return err
+		}
+		if alert != nil {
+			v.Alert = alert
+			return s.writeSignUp(w, r, v, proof, pageResponse{status: http.StatusBadRequest})
+		}
+	}
 	user, err := s.createAccount(r, now, v, account)
 	if err != nil {
 		if errors.Is(err, identity.ErrProofOver) {
@@ -178,7 +195,26 @@ func (s *session) signUp(w http.ResponseWriter, r *http.Request) error {
 	if in == nil && request != "" {
 		s.then = "/account/email/code?request=" + request
 	}
-	return s.proved(w, r, in, user, identity.ProvedMethod{Method: identity.MethodPassword, At: now})
+	if account.Passkey != nil {
+		proved.Authenticator = user.Authenticators[0].ID
+	}
+	return s.proved(w, r, in, user, proved)
+}
+
+// withPasskey gives a new account the passkey that the browser has created for it, instead of a password.
+func (s *session) withPasskey(r *http.Request, now time.Time, account *identity.NewAccount, proved *identity.ProvedMethod) (*messages.Text, error) {
+	id, err := base64.RawURLEncoding.DecodeString(r.PostForm.Get("user"))
+	if err != nil {
+		return text("alert.passkey-not-added"), nil
+	}
+	created, err := s.verifyCreation(r, now, passkey.SignUp, string(id))
+	if err != nil {
+		return s.creationRefused(r, string(id), err)
+	}
+	account.ID = string(id)
+	account.Passkey = &identity.Authenticator{Name: s.passkeyName(r, created), Passkey: &created.Passkey}
+	*proved = passkeyProof(now, "", &created.Passkey, created.UserVerified)
+	return nil, nil
 }
 
 // createAccount checks the code, if one is required, and creates the account. What costs no
@@ -187,7 +223,7 @@ func (s *session) createAccount(r *http.Request, now time.Time, v signUpView, ac
 	code := r.PostForm.Get("code")
 	// A password that is not allowed costs no attempt.
 	chosen := &identity.User{Username: account.Username}
-	if err := cmp.Or(identity.CheckPassword(account.Password, chosen), s.config.Accounts.CheckLength(account.Password, chosen)); err != nil && (v.Request != "" || v.Token != "") {
+	if err := cmp.Or(identity.CheckPassword(account.Password, chosen), s.config.Accounts.CheckLength(account.Password, chosen)); err != nil && account.Passkey == nil && (v.Request != "" || v.Token != "") {
 		return nil, err
 	}
 	if v.Email != "" && account.Proof == nil && v.Request == "" && s.config.Accounts.CanMail() {

@@ -23,6 +23,7 @@ const (
 	SignIn  Purpose = "sign_in" // any passkey of this relying party
 	Confirm Purpose = "confirm" // one of the passkeys of Ceremony.User
 	Create  Purpose = "create"  // a new passkey of Ceremony.User
+	SignUp  Purpose = "sign_up" // the passkey of a new account, which will have the ID Ceremony.User
 	// Upgrade is a new passkey that the browser creates without asking, after the user signed in
 	// with a password (conditional create, section 5.1.3).
 	Upgrade Purpose = "upgrade"

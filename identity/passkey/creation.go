@@ -127,7 +127,7 @@ func checkPublicKey(encoded []byte) error {
 // section 7.2, steps 10 to 15). The pages refuse to be framed, so a ceremony in a frame is not ours.
 func (rp *RelyingParty) checkClientData(now time.Time, c Ceremony, client *protocol.CollectedClientData) (expires time.Time, err error) {
 	want := protocol.AssertCeremony
-	if c.Purpose == Create || c.Purpose == Upgrade {
+	if c.Purpose == Create || c.Purpose == SignUp || c.Purpose == Upgrade {
 		want = protocol.CreateCeremony
 	}
 	if client.Type != want {

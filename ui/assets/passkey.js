@@ -1,5 +1,5 @@
 // Passkeys (WebAuthn Level 3). Forms with data-passkey are hidden without this script. The names of
-// ceremonies are those of the server: sign_in, confirm, create and upgrade.
+// ceremonies are those of the server: sign_in, confirm, create, sign_up and upgrade.
 "use strict";
 
 (() => {
@@ -45,7 +45,8 @@
     const answer = await fetch(form.dataset.options, { method: "POST", body });
     const content = await answer.json();
     if (content.location) location.assign(content.location); // the page is out of date
-    if (!answer.ok) throw new Error("no options");
+    if (!answer.ok) throw Object.assign(new Error("no options"), { reason: content.message });
+    if (form.elements.user) form.elements.user.value = content.user.id;
     return content;
   }
 
@@ -101,17 +102,28 @@
     return navigator.credentials.create({ publicKey: parseCreation(await options(form)) });
   }
 
+  // copy takes what the user has typed from another form. It returns false if something is missing there.
+  function copy(form) {
+    const from = document.getElementById(form.dataset.from);
+    return ["username", "email", "code"].every((name) => {
+      const field = from.elements[name];
+      if (field) form.elements[name].value = field.value;
+      return !field || field.reportValidity();
+    });
+  }
+
   async function run(form) {
+    if (form.dataset.from && !copy(form)) return;
     const button = form.querySelector("button");
     const message = form.querySelector("[data-message]");
     if (waiting) waiting.abort("button");
     button.disabled = true;
     if (message) message.hidden = true;
     try {
-      send(form, await (form.dataset.passkey === "create" ? create(form) : choose(form)));
+      send(form, await (["create", "sign_up"].includes(form.dataset.passkey) ? create(form) : choose(form)));
     } catch (error) {
       if (message) {
-        message.textContent = (error.name === "InvalidStateError" && form.dataset.exists) || form.dataset.failed;
+        message.textContent = error.reason || (error.name === "InvalidStateError" && form.dataset.exists) || form.dataset.failed;
         message.hidden = false;
       }
       button.disabled = false;
