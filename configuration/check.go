@@ -61,6 +61,7 @@ func (c *Configuration) validate(report reporter) {
 		report("lifetimes.pushed_authorization_request", "%s is not between 5s and 10m (RFC 9126, section 2.2)", d)
 	}
 	c.Registration.validate(report)
+	c.Sandbox.validate(report)
 	c.MetadataDocuments.validate(report)
 	for i, mapping := range c.Claims {
 		path := fmt.Sprintf("claims[%d]", i)

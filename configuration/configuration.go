@@ -16,6 +16,7 @@
 //	mail.go           messages to users
 //	passkeys.go       passkeys
 //	signin.go         what is sufficient to sign in
+//	sandbox.go        what the process may do with files
 //	upstream.go       other providers that users sign in with
 //	mutualtls.go      certificates of clients
 //	telemetry.go      metrics and traces
@@ -136,6 +137,8 @@ type Configuration struct {
 	Registration      Registration      `json:"registration,omitzero"`
 	MetadataDocuments MetadataDocuments `json:"client_id_metadata_documents,omitzero"`
 	Log               Log               `json:"log,omitzero"`
+	// Sandbox says what the process may do with files once it handles requests.
+	Sandbox Sandbox `json:"sandbox,omitzero"`
 	// Management is where the management API is served.
 	Management Management `json:"management,omitzero"`
 	// Telemetry are metrics and traces.

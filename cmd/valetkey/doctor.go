@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/internal/doctor"
 )
 
@@ -72,7 +73,11 @@ func (c *doctorServerCommand) Run(ctx context.Context, o *output) error {
 		return err
 	}
 	options.HTTPPort = c.HTTPPort
-	if c.Config != "" || c.URL == "" && os.Getenv("VALETKEY_ISSUER") != "" {
+	environment, err := configuration.FromEnvironment()
+	if err != nil {
+		return usageError{err}
+	}
+	if c.Config != "" || c.URL == "" && environment.Issuer != "" {
 		serve := serveCommand{Config: c.Config}
 		config, err := serve.configuration()
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"reflect"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/configuration"
+	"github.com/valetkey/valetkey/internal/systemd"
 	"github.com/valetkey/valetkey/storage/declaration"
 )
 
@@ -38,11 +40,12 @@ var errNotRegular = errors.New("the file is no longer a regular file")
 
 // reloader applies a configuration file to a running server when it changes.
 type reloader struct {
-	command *serveCommand
-	server  *valetkey.Server
-	log     *slog.Logger
-	level   *slog.LevelVar // of log
-	watch   fileWatch
+	command  *serveCommand
+	notifier *systemd.Notifier
+	server   *valetkey.Server
+	log      *slog.Logger
+	level    *slog.LevelVar // of log
+	watch    fileWatch
 
 	applied   configuration.Declarations // those in force
 	newline   bool                       // the text in force ended with a newline
@@ -52,7 +55,7 @@ type reloader struct {
 
 // reload applies the configuration file again at SIGHUP and when it has changed, until ctx is
 // done. before are the stamps of the watched files when they were read at the start.
-func (c *serveCommand) reload(ctx context.Context, before []stamp, hangup <-chan os.Signal, server *valetkey.Server, log *slog.Logger, level *slog.LevelVar) {
+func (c *serveCommand) reload(ctx context.Context, before []stamp, hangup <-chan os.Signal, notifier *systemd.Notifier, server *valetkey.Server, log *slog.Logger, level *slog.LevelVar) {
 	if info, err := os.Stat(c.Config); err == nil && !info.Mode().IsRegular() {
 		log.Info("the configuration is not a regular file: changes are not detected", "file", c.Config)
 		for {
@@ -64,7 +67,7 @@ func (c *serveCommand) reload(ctx context.Context, before []stamp, hangup <-chan
 			}
 		}
 	}
-	r := reloader{command: c, server: server, log: log, level: level, applied: c.running.Declarations, newline: c.endsLine}
+	r := reloader{command: c, notifier: notifier, server: server, log: log, level: level, applied: c.running.Declarations, newline: c.endsLine}
 	r.watch = fileWatch{paths: watched(c.Config, c.running), seen: before, handled: before}
 	r.run(ctx, hangup)
 }
@@ -80,16 +83,27 @@ func (r *reloader) run(ctx context.Context, hangup <-chan os.Signal) {
 		case <-hangup:
 			forced = true
 			r.watch.handled = nil
+			r.notify(ctx, r.notifier.Reloading)
 		case <-look.C:
 		}
 		due, changing := r.watch.look(time.Now())
 		if due {
 			if r.attempt(ctx, forced) {
+				if forced {
+					r.notify(ctx, r.notifier.Ready)
+				}
 				forced = false
 			}
 		} else if changing > settlePatience {
 			r.failed(ctx, refusal{"the file keeps changing; the previous configuration stays in force", errUnsettled})
 		}
+	}
+}
+
+// notify tells systemd about a reload.
+func (r *reloader) notify(ctx context.Context, send func() error) {
+	if err := send(); err != nil {
+		r.log.WarnContext(ctx, "systemd does not know the state of the server", "error", err)
 	}
 }
 
@@ -155,6 +169,9 @@ func (r *reloader) failed(ctx context.Context, err error) {
 	}
 	r.lastError = err.Error()
 	r.server.SetReadinessDetail(configurationTopic, detail)
+	if !r.command.running.Sandbox.Off && strings.Contains(err.Error(), fs.ErrPermission.Error()) {
+		err = fmt.Errorf("%w (files in directories that the configuration did not name before can be read after a restart: docs/guides/deploy.md)", err)
+	}
 	r.log.ErrorContext(ctx, "configuration file not applied; the previous configuration stays in force", "file", r.command.Config, "error", err)
 }
 

@@ -77,7 +77,7 @@ func withReload(t *testing.T, text string, test func(w *reloadWorld)) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() {
-			command.reload(ctx, before, w.hangup, w.server, log, &w.level)
+			command.reload(ctx, before, w.hangup, nil, w.server, log, &w.level)
 			close(ended)
 		}()
 		synctest.Wait()

@@ -17,6 +17,7 @@ import (
 
 	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/configuration"
+	"github.com/valetkey/valetkey/internal/systemd"
 	"github.com/valetkey/valetkey/oauth"
 )
 
@@ -166,30 +167,49 @@ func (c *serveCommand) Run(ctx context.Context, o *output) error {
 	if err := serverConfig.CheckFiles(); err != nil {
 		return usageError{err}
 	}
-	listener, err := listen(config.Listen, "pass another address with --listen")
+	notifier, err := systemd.NewNotifier()
+	if err != nil {
+		log.Warn("systemd will not know the state of the server", "error", err)
+	}
+	passed, err := systemd.Listeners()
+	if err != nil {
+		return err
+	}
+	listen := func(name, address, otherwise string) (net.Listener, error) {
+		if listener := passed[name]; listener != nil {
+			delete(passed, name)
+			return listener, nil
+		}
+		return listen(address, otherwise)
+	}
+	listener, err := listen("valetkey", config.Listen, "pass another address with --listen")
 	if err != nil {
 		return err
 	}
 	var mutualTLS net.Listener
 	if m := config.MutualTLS; m != nil && m.Listen != "" {
-		if mutualTLS, err = listen(m.Listen, "set another address in mutual_tls.listen"); err != nil {
+		if mutualTLS, err = listen("mutual_tls", m.Listen, "set another address in mutual_tls.listen"); err != nil {
 			closeAll(listener)
 			return err
 		}
 	}
 	var metrics net.Listener
 	if address := config.Telemetry.MetricsAddress(); address != "" {
-		if metrics, err = listen(address, "set another address in telemetry.metrics_listen"); err != nil {
+		if metrics, err = listen("metrics", address, "set another address in telemetry.metrics_listen"); err != nil {
 			closeAll(listener, mutualTLS)
 			return err
 		}
 	}
 	var management net.Listener
 	if address := config.Management.Listen; address != "" {
-		if management, err = listen(address, "set another address in management.listen"); err != nil {
+		if management, err = listen("management", address, "set another address in management.listen"); err != nil {
 			closeAll(listener, mutualTLS, metrics)
 			return err
 		}
+	}
+	for name, unused := range passed {
+		log.Warn("a socket of systemd is not used: FileDescriptorName= must be valetkey, mutual_tls, metrics or management", "name", name)
+		closeAll(unused)
 	}
 	server, err := valetkey.New(serverConfig)
 	if err != nil {
@@ -214,10 +234,12 @@ func (c *serveCommand) Run(ctx context.Context, o *output) error {
 	if setup != "" {
 		fmt.Fprintf(o.out, "\nThere are no users yet. Open this link to create the first one. It works once, within a day:\n\n  %s\n\n", setup)
 	}
+	restrict(config, c.Config, log)
+	go supervise(ctx, notifier, listener.Addr(), config.TLS != nil, log)
 	reload, stopReload := context.WithCancel(ctx)
 	defer stopReload()
 	if c.Config != "" {
-		go c.reload(reload, before, hangup, server, log, &level)
+		go c.reload(reload, before, hangup, notifier, server, log, &level)
 	}
 	err = serveAll(ctx, server, listener, mutualTLS, metrics, management)
 	if closeErr := server.Close(); err == nil {

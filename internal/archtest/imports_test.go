@@ -94,7 +94,7 @@ var rules = map[string]rule{
 	"demo": {knows: []string{".", "authserver", "configuration", "deviceqr", "mail", "oauth/client", "oauth/dpop", "oauth/jose", "oauth", "oauth/resourceserver", "identity/upstream", "internal/person", "internal/softauthenticator", "storage/record"},
 		uses: []string{"github.com/beevik/etree", "github.com/pquerna/otp", "github.com/russellhaering/goxmldsig"},
 		why:  "the demo uses the public packages of every role"},
-	"cmd/valetkey": {knows: []string{"identity/directory", "audit", ".", "authserver", "configuration", "demo", "identity", "oauth", "oauth/client", "oauth/dpop", "oauth/jose", "storage", "storage/declaration", "internal/database", "internal/declare", "internal/doctor", "internal/event", "internal/useradmin", "ui", "storage/record"},
+	"cmd/valetkey": {knows: []string{"identity/directory", "audit", ".", "authserver", "configuration", "demo", "identity", "oauth", "oauth/client", "oauth/dpop", "oauth/jose", "storage", "storage/declaration", "internal/database", "internal/declare", "internal/doctor", "internal/event", "internal/useradmin", "ui", "storage/record", "internal/sandbox", "internal/systemd"},
 		uses: []string{"github.com/alecthomas/kong", "golang.org/x/term"},
 		why:  "the command line is thin: it parses flags, calls other packages, and prints"},
 
@@ -127,6 +127,9 @@ var rules = map[string]rule{
 	"internal/testcount":         {why: "it counts tests"},
 	"internal/archtest":          {why: "it reads the sources, and imports none of them"},
 	"internal/ratelimit":         {knows: []string{"storage"}, why: "it counts events by key, and does not know their meaning"},
+	"internal/sandbox": {knows: []string{"configuration"}, uses: []string{"github.com/landlock-lsm/go-landlock"},
+		why: "it restricts a process to what a configuration needs, and knows no server"},
+	"internal/systemd":           {uses: []string{"golang.org/x/sys"}, why: "it talks to systemd, and does not know about what"},
 	"internal/saml":              {uses: []string{"github.com/russellhaering/goxmldsig", "github.com/beevik/etree", "github.com/jonboulle/clockwork", "github.com/mattermost/xml-roundtrip-validator"}, why: "it verifies assertions, and must not depend on clients, tokens or the server"},
 	"internal/statusindex":       {knows: []string{"storage", "internal/ticketkind"}, why: "it assigns indexes, and must not depend on tokens"},
 	"internal/softauthenticator": {why: "a browser with an authenticator knows only WebAuthn"},
