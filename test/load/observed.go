@@ -20,8 +20,8 @@ import (
 const maxObserved = 1.05
 
 // observedRounds is how often a scenario is measured with and without telemetry, in turns, so that other
-// load on the machine affects both. Each round starts with the other one.
-const observedRounds = 6
+// load on the machine affects both. Each round starts with the other one, and has a part of the requests.
+const observedRounds = 20
 
 // observation is where a server under load sends its telemetry.
 type observation struct{ metrics, receiver string }
@@ -123,6 +123,7 @@ func (s scenario) observed(ctx context.Context, o options, servers [2]*server, c
 	if s.most > 0 {
 		o.Requests, o.Concurrency = min(o.Requests, s.most), min(o.Concurrency, signInsAtOnce)
 	}
+	o.Requests = max(1, o.Requests/observedRounds)
 	var requests [2]request
 	for i, server := range servers {
 		if requests[i], err = s.prepare(ctx, server.target, client); err != nil {
