@@ -14,6 +14,7 @@
 //	mutualtls.go   the listener and the host for clients with certificates
 //	telemetry.go   metrics, traces and the access log
 //	management.go  the listener of the management API
+//	audit.go       what happens to audit records after they were written
 //	background.go  what happens between requests
 package valetkey
 
@@ -28,6 +29,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/valetkey/valetkey/audit"
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/identity"
@@ -98,6 +100,8 @@ type Server struct {
 	// warnedOfProxy is when warnOfProxy last logged, in nanoseconds; zero: never.
 	warnedOfProxy atomic.Int64
 	declared      declared
+	auditing      auditing
+	checkpoints   chan *audit.Checkpoint // for syslog
 	readiness     readiness
 	stop          context.CancelFunc
 	working       sync.WaitGroup // in the background
@@ -130,6 +134,8 @@ func New(config Config) (*Server, error) {
 	for _, d := range s.directories.Active() {
 		s.working.Go(func() { s.checkDirectory(background, d) })
 	}
+	s.working.Go(func() { s.keepAudit(background) })
+	s.exportAudit(background)
 	if s.telemetry.Sends() {
 		s.working.Go(func() { s.telemetry.Run(background, s.log) })
 	}
@@ -183,7 +189,8 @@ func newServer(config Config) (*Server, error) {
 		secure:  issuer.Scheme == "https",
 		proxies: proxies,
 
-		telemetry: measured,
+		telemetry:   measured,
+		checkpoints: make(chan *audit.Checkpoint, 1),
 	}, nil
 }
 

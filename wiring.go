@@ -31,6 +31,9 @@ func (s *Server) wire(ctx context.Context) (err error) {
 	if err := s.setUpProbe(); err != nil {
 		return err
 	}
+	if err := s.newAuditing(); err != nil {
+		return fmt.Errorf("set up the audit log: %w", err)
+	}
 	if err := s.applyAtStart(ctx); err != nil {
 		return err
 	}

@@ -49,6 +49,4 @@ type Chain struct {
 	Removed     int64
 	RemovedHash []byte
 	Anchor      string
-	// SigningKey is the thumbprint of the key that signed last.
-	SigningKey string
 }

@@ -3,13 +3,13 @@ package audit
 // Event is a kind of record. The events that the log of the server has, too, have the same name in
 // both (docs/guides/events.md).
 type Event struct {
-	Name string
+	Name string `json:"name"`
 	// Meaning says what happened, for people.
-	Meaning string
+	Meaning string `json:"meaning"`
 	// Change reports that the record was written together with a change. Others are sampled.
-	Change bool
+	Change bool `json:"change"`
 	// Failed reports that something was refused.
-	Failed bool
+	Failed bool `json:"failed"`
 }
 
 // Events are all events.
@@ -79,7 +79,6 @@ var Events = []Event{
 	{"signing_key.updated", "the times of a key were changed", true, false},
 	{"signing_key.removed", "a key was removed", true, false},
 	{"declarations.applied", "declarations were applied", true, false},
-	{"audit.key_started", "checkpoints are signed with another key from now on", true, false},
 	{"audit.removed", "records were removed because they were older than the retention", true, false},
 
 	{"sign_in.failed", "a sign-in attempt failed", false, true},

@@ -117,6 +117,7 @@ func (c *Configuration) validate(report reporter) {
 	}
 	c.SignIn.validate(report)
 	c.Recovery.validate(report)
+	c.Audit.validate(report)
 	if s := c.BreachedPasswordService; s != "" {
 		if u, err := url.Parse(s); err != nil || !strings.HasSuffix(u.Path, "/") || u.RawQuery != "" || u.User != nil || u.Scheme != "https" && !(u.Scheme == "http" && oauth.IsLoopbackHost(u.Hostname())) {
 			report("breached_password_service", "%q is not the address of a range API: use an https URL that ends with a slash, such as https://api.pwnedpasswords.com/range/", s)

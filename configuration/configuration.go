@@ -19,6 +19,7 @@
 //	sandbox.go        what the process may do with files
 //	upstream.go       other providers that users sign in with
 //	mutualtls.go      certificates of clients
+//	audit.go          the audit log
 //	telemetry.go      metrics and traces
 //	profile.go        profiles of the server and its clients
 //	report.go         compares clients with profiles and RFC 9700
@@ -141,6 +142,8 @@ type Configuration struct {
 	Sandbox Sandbox `json:"sandbox,omitzero"`
 	// Management is where the management API is served.
 	Management Management `json:"management,omitzero"`
+	// Audit is the audit log.
+	Audit Audit `json:"audit,omitzero"`
 	// Telemetry are metrics and traces.
 	Telemetry Telemetry `json:"telemetry,omitzero"`
 	// Claims are claims under other names, with fixed values, or computed. ClaimSources are

@@ -32,6 +32,7 @@ type commandLine struct {
 	Apply        applyCommand        `cmd:"" help:"Write the clients, users, scopes and resources of files to a database."`
 	Diff         diffCommand         `cmd:"" help:"Show what apply would change."`
 	Registration registrationCommand `cmd:"" help:"Manage initial access tokens for dynamic client registration."`
+	Audit        auditCommand        `cmd:"" help:"Search, verify and export the log of who changed what."`
 	Explain      explainCommand      `cmd:"" help:"Explain why a request was refused, given the reference in the error."`
 	Keys         keysCommand         `cmd:"" help:"List or rotate the signing keys."`
 	Users        usersCommand        `cmd:"" help:"List, show, invite, disable and delete users, and set their passwords."`

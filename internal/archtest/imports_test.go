@@ -84,7 +84,7 @@ var rules = map[string]rule{
 	"oauth/resourceserver": {knows: []string{"oauth", "oauth/clientcertificate", "oauth/dpop", "oauth/jose"}, uses: []string{"golang.org/x/sync"},
 		why: "an API that validates tokens must not link a server or a database"},
 	"deviceqr": {uses: []string{"github.com/boombuler/barcode"}, why: "it draws a URI, and works with any client library"},
-	"configuration": {knows: []string{"identity/directory", "identity/passkey", "identity/upstream", "ui/theme", "authserver", "identity", "mail", "oauth/clientcertificate", "oauth/jose", "oauth", "storage/declaration", "internal/clientaddress", "internal/editdistance", "manage/api", "storage/record"},
+	"configuration": {knows: []string{"audit", "identity/directory", "identity/passkey", "identity/upstream", "ui/theme", "authserver", "identity", "mail", "oauth/clientcertificate", "oauth/jose", "oauth", "storage/declaration", "internal/clientaddress", "internal/editdistance", "manage/api", "storage/record"},
 		uses: []string{"go.yaml.in/yaml/v4"},
 		why:  "reading and checking a configuration must not open a database or link its drivers"},
 	".": {knows: []string{"internal/telemetry", "manage", "audit", "ui/theme", "identity/directory", "identity/upstream", "authserver", "configuration", "identity", "mail", "oauth", "ui", "storage", "storage/declaration", "internal/breachedapi", "internal/clientaddress", "internal/database", "internal/declare", "internal/event", "internal/outgoing", "internal/place", "internal/useradmin", "storage/record", "internal/cookiename", "internal/probe"},

@@ -47,6 +47,7 @@ func Open(ctx context.Context, c *configuration.Configuration, log *slog.Logger)
 		MasterKey:          sealing,
 		Logger:             log,
 		InsecureConnection: c.InsecureDatabaseConnection,
+		AuditOff:           c.Audit.Record == configuration.AuditOff,
 	})
 	if err != nil {
 		return nil, err

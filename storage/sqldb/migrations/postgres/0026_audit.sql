@@ -28,10 +28,9 @@ CREATE TABLE audit_chain (
 	hash BYTEA NOT NULL,
 	removed BIGINT NOT NULL,
 	removed_hash BYTEA NOT NULL,
-	anchor TEXT NOT NULL,
-	signing_key TEXT NOT NULL
+	anchor TEXT NOT NULL
 );
-INSERT INTO audit_chain (id, sequence, hash, removed, removed_hash, anchor, signing_key) VALUES (1, 0, '', 0, '', '', '');
+INSERT INTO audit_chain (id, sequence, hash, removed, removed_hash, anchor) VALUES (1, 0, '', 0, '', '');
 
 -- Records are not changed, except that they are sealed once.
 -- +goose StatementBegin

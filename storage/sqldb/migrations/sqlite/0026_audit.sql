@@ -28,10 +28,9 @@ CREATE TABLE audit_chain (
 	hash BLOB NOT NULL,
 	removed INTEGER NOT NULL,
 	removed_hash BLOB NOT NULL,
-	anchor TEXT NOT NULL,
-	signing_key TEXT NOT NULL
+	anchor TEXT NOT NULL
 ) STRICT;
-INSERT INTO audit_chain (id, sequence, hash, removed, removed_hash, anchor, signing_key) VALUES (1, 0, x'', 0, x'', '', '');
+INSERT INTO audit_chain (id, sequence, hash, removed, removed_hash, anchor) VALUES (1, 0, x'', 0, x'', '');
 
 -- Records are not changed, except that they are sealed once.
 -- +goose StatementBegin
