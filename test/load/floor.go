@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
@@ -48,6 +50,7 @@ const (
 	floorSpend      = "/spend"    // a redirect and a row
 	floorRedeem     = "/redeem"   // verifies two signatures, signs twice, and adds a row
 	floorHash       = "/hash"     // a password hash
+	floorPasskey    = "/passkey"  // verifies the signature of a passkey
 	algorithmParam  = "alg"
 )
 
@@ -103,6 +106,7 @@ func serveFloor(ctx context.Context, address, database, server, client string) e
 		return f.issue(r)
 	})
 	f.handle(mux, floorHash, false, f.checkPassword)
+	f.handle(mux, floorPasskey, false, checkPasskey())
 	f.handle(mux, floorProve, true, func(r *http.Request) (string, error) {
 		if err := verifyProof(r); err != nil {
 			return "", err
@@ -182,6 +186,24 @@ func (f *floor) checkPassword(r *http.Request) (string, error) {
 		return "", errors.New("the hash is zero")
 	}
 	return "", nil
+}
+
+// checkPasskey returns a handler that verifies the signature of a passkey (WebAuthn, section 7.2, steps 19 to
+// 21), always the same one.
+func checkPasskey() func(*http.Request) (string, error) {
+	client, data := sha256.Sum256(make([]byte, 180)), make([]byte, 37)
+	digest := sha256.Sum256(append(data, client[:]...))
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	var signature []byte
+	if err == nil {
+		signature, err = ecdsa.SignASN1(rand.Reader, key, digest[:])
+	}
+	return func(*http.Request) (string, error) {
+		if err == nil && !ecdsa.VerifyASN1(&key.PublicKey, digest[:], signature) {
+			return "", errors.New("the signature is not valid")
+		}
+		return "", err
+	}
 }
 
 // verifyProof verifies the signature of a DPoP proof.

@@ -62,6 +62,7 @@ func declarationsFile(jwk []byte) string {
 	}
 	return `
 trusted_proxies: [127.0.0.1]
+sign_up: true
 clients:` + client(clientID, es256) + client(clientEdDSA, edDSA) + `
   - client_id: ` + clientJWT + `
     token_endpoint_auth_method: private_key_jwt
@@ -134,7 +135,7 @@ func startServer(ctx context.Context, o options, dir string, client keys) (*serv
 			return nil, err
 		}
 		if s.url == "" {
-			s.url = "http://" + address
+			s.url = "http://" + strings.Replace(address, "127.0.0.1", "localhost", 1) // passkeys need a domain
 		}
 		node, err := s.start(ctx, address, o.Profile)
 		if err != nil {

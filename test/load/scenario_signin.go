@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
@@ -12,6 +15,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/internal/softauthenticator"
 	"github.com/valetkey/valetkey/storage"
 )
 
@@ -24,6 +28,10 @@ func signInScenarios() []scenario {
 			return t.repeated(message{method: http.MethodPost, path: floorHash, form: url.Values{"password": {password}}})
 		},
 		limits: limits{1.25, 1.25, "one password hash, as the floor; its 19 MiB start a garbage collection, and the session, the device and the counts of attempts are stored"},
+	}, {
+		name: "passkey", title: "sign-in with a passkey", prepare: preparePasskey, most: 4000,
+		floor:  func(t *target, _ keys) request { return t.post(floorPasskey, nil) },
+		limits: limits{20, 20, "the floor verifies one signature in one request; a sign-in is two requests, reads the user, and stores the challenge as used, the session, the device and the network"},
 	}}
 }
 
@@ -70,6 +78,74 @@ func preparePassword(_ context.Context, t *target, _ keys) (request, error) {
 		}
 		return err
 	}, nil
+}
+
+// preparePasskey creates an account with a passkey for each user who signs in at the same time.
+func preparePasskey(ctx context.Context, t *target, _ keys) (request, error) {
+	users := make([]*passkeyUser, signInsAtOnce)
+	for i := range users {
+		u, err := newPasskeyUser(ctx, t, i)
+		if err != nil {
+			return nil, err
+		}
+		users[i] = u
+	}
+	return func(ctx context.Context, worker int) error {
+		u := users[worker%len(users)]
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		options, err := u.send(ctx, t, "/passkey/options", url.Values{"for": {"sign_in"}})
+		if err != nil {
+			return err
+		}
+		response, err := u.device.Get(options)
+		if err != nil {
+			return err
+		}
+		location, err := u.send(ctx, t, "/sign-in/passkey", url.Values{"response": {string(response)}})
+		if err == nil && !strings.Contains(string(location), "/account") {
+			err = fmt.Errorf("the sign-in failed: %.200s", location)
+		}
+		return err
+	}, nil
+}
+
+// passkeyUser is a user with a passkey, in one browser.
+type passkeyUser struct {
+	mu     sync.Mutex
+	device *softauthenticator.Authenticator
+	cookie *http.Cookie
+	from   string
+}
+
+// newPasskeyUser signs up with a passkey, from an address of its own: sign-ups of a network are limited.
+func newPasskeyUser(ctx context.Context, t *target, i int) (*passkeyUser, error) {
+	u := &passkeyUser{device: softauthenticator.New(t.url), from: fmt.Sprintf("203.0.113.%d", i+1)}
+	cookies := httptest.NewRecorder()
+	identity.SetPasskeyCookie(cookies, t.url, identity.NewBrowserSecret())
+	u.cookie = cookies.Result().Cookies()[0]
+	name := "passkey-" + strings.ToLower(rand.Text()[:10])
+	options, err := u.send(ctx, t, "/passkey/options", url.Values{"for": {"sign_up"}, "username": {name}})
+	if err != nil {
+		return nil, err
+	}
+	var o struct{ User struct{ ID string } }
+	if err := json.Unmarshal(options, &o); err != nil {
+		return nil, fmt.Errorf("read the options of a passkey: %w", err)
+	}
+	response, err := u.device.Create(options)
+	if err != nil {
+		return nil, err
+	}
+	location, err := u.send(ctx, t, "/sign-up", url.Values{"username": {name}, "user": {o.User.ID}, "response": {string(response)}})
+	if err == nil && !strings.Contains(string(location), "/account") {
+		err = fmt.Errorf("the sign-up failed: %.200s", location)
+	}
+	return u, err
+}
+
+func (u *passkeyUser) send(ctx context.Context, t *target, path string, form url.Values) ([]byte, error) {
+	return t.send(ctx, message{method: http.MethodPost, path: path, page: true, form: form, from: u.from, cookies: []*http.Cookie{u.cookie}})
 }
 
 // Guessers try wrong passwords at the same time, each from an address of its own, at all accounts.
