@@ -117,7 +117,7 @@ func (f *flow) signIn(ctx context.Context, t *target) error {
 		return err
 	}
 	user := person.New(username, password)
-	if _, err := user.Visit(t.nodes[0].url+"/authorize?"+query.Encode(), redirectOf(f.client)); err != nil {
+	if _, err := user.Visit(t.url+"/authorize?"+query.Encode(), redirectOf(f.client)); err != nil {
 		return err
 	}
 	f.cookies = user.Cookies(t.url)
