@@ -68,6 +68,11 @@ func (s *Server) handle(requested context.Context, w http.ResponseWriter, r *htt
 		routed(w, r.Pattern)
 		return
 	}
+	if s.console.Handles(r.URL.Path) {
+		s.console.ServeHTTP(w, r)
+		routed(w, s.console.Route(r.URL.Path))
+		return
+	}
 	s.pages.ServeHTTP(w, r)
 }
 

@@ -32,6 +32,7 @@ import (
 	"github.com/valetkey/valetkey/audit"
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/configuration"
+	"github.com/valetkey/valetkey/console"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/identity/directory"
 	"github.com/valetkey/valetkey/identity/upstream"
@@ -89,6 +90,7 @@ type Server struct {
 	directories *directory.Directories
 	engine      *authserver.Server
 	management  *manage.API
+	console     *console.Console
 	pages       http.Handler
 	pageRoute   func(path string) string
 	notFound    http.HandlerFunc

@@ -9,6 +9,7 @@ import (
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/configuration"
+	"github.com/valetkey/valetkey/console"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/identity/directory"
 	"github.com/valetkey/valetkey/identity/upstream"
@@ -66,6 +67,10 @@ func (s *Server) wire(ctx context.Context) (err error) {
 	})
 	if err != nil {
 		return fmt.Errorf("set up the management API: %w", err)
+	}
+	s.console, err = console.New(console.Config{Issuer: s.config.Issuer, Frame: pages.Frame(), API: s.management, RemoteAddr: s.proxies.Of, Logger: s.log})
+	if err != nil {
+		return fmt.Errorf("set up the console: %w", err)
 	}
 	s.pages, s.pageRoute, s.notFound = pages.Handler(s.engine), pages.Route, pages.NotFound
 	return nil

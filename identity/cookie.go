@@ -24,6 +24,7 @@ const (
 	upgradeCookie  = "valetkey_upgrade"
 	factorCookie   = "valetkey_factor"
 	upstreamCookie = "valetkey_upstream"
+	nextCookie     = "valetkey_next"
 )
 
 // SetSessionCookie sets a cookie with the secret of a session, which lasts until the browser is
@@ -91,6 +92,30 @@ func NoticeCookie(r *http.Request, issuer string) string { return readCookie(r, 
 // ClearNoticeCookie deletes the notice.
 func ClearNoticeCookie(w http.ResponseWriter, issuer string) {
 	cookie := newCookie(issuer, noticeCookie, "")
+	cookie.MaxAge = -1
+	http.SetCookie(w, cookie)
+}
+
+// SetNextCookie sets a cookie with the page to show after a sign-in, a path below the issuer, for ten
+// minutes.
+func SetNextCookie(w http.ResponseWriter, issuer, path string) {
+	cookie := newCookie(issuer, nextCookie, base64.RawURLEncoding.EncodeToString([]byte(path)))
+	cookie.MaxAge = 600
+	http.SetCookie(w, cookie)
+}
+
+// NextCookie returns the page to show after a sign-in; "" if the browser sent none or several.
+func NextCookie(r *http.Request, issuer string) string {
+	path, err := base64.RawURLEncoding.DecodeString(readCookie(r, issuer, nextCookie))
+	if err != nil {
+		return ""
+	}
+	return string(path)
+}
+
+// ClearNextCookie deletes the page to show after a sign-in.
+func ClearNextCookie(w http.ResponseWriter, issuer string) {
+	cookie := newCookie(issuer, nextCookie, "")
 	cookie.MaxAge = -1
 	http.SetCookie(w, cookie)
 }

@@ -22,5 +22,11 @@ func (u *User) RecentProofClass() Class {
 // RecentlyProved reports whether the user of a session has proved a short time ago what changes of the
 // account require.
 func (s *Session) RecentlyProved(now time.Time) bool {
-	return Reached(Active(Since(s.Proofs, RecentProofSince(now)))).Includes(s.User.RecentProofClass())
+	return s.ProvedSince(RecentProofSince(now))
+}
+
+// ProvedSince reports whether the user of a session has proved since a time what changes of the account
+// require.
+func (s *Session) ProvedSince(since time.Time) bool {
+	return Reached(Active(Since(s.Proofs, since))).Includes(s.User.RecentProofClass())
 }

@@ -54,6 +54,14 @@ func (s *session) showAccount(w http.ResponseWriter, r *http.Request) error {
 	if done, err := s.needSignIn(w, r); done {
 		return err
 	}
+	if r.URL.Query().Has(signedInParam) {
+		if next := identity.NextCookie(r, s.config.Issuer); next != "" {
+			identity.ClearNextCookie(w, s.config.Issuer)
+			if len(next) <= maxReturnPath && consolePage.MatchString(next) {
+				return s.redirect(w, next)
+			}
+		}
+	}
 	user := s.who.User
 	v := accountView{User: user, Person: person(user), Notice: s.notice(w, r)}
 	v.Approvals, v.Methods, v.Language, v.UserCode = s.approvals(r), s.signInMethods(user), s.languageChoice(), s.userCode(r)

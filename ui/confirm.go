@@ -18,17 +18,23 @@ const confirmPath = "/account/confirm"
 // returnParam is the page to return to after that.
 const returnParam = "return"
 
-// returnPath returns the page of the account to which a request for a proof returns; "" if it is none.
-// It is one of these pages, never another site's.
+// returnPath returns the page of the account or of the console to which a request for a proof returns;
+// "" if it is none. It is never another site's.
 func returnPath(r *http.Request) string {
 	path := param(r, returnParam)
-	if len(path) > 100 || path == confirmPath || !accountPage.MatchString(path) {
+	if len(path) > maxReturnPath || path == confirmPath || !accountPage.MatchString(path) && !consolePage.MatchString(path) {
 		return ""
 	}
 	return path
 }
 
-var accountPage = regexp.MustCompile(`^/account(/[a-z-]+)*$`)
+// maxReturnPath limits the length of a page of the console with the ID of what it shows.
+const maxReturnPath = 1000
+
+var (
+	accountPage = regexp.MustCompile(`^/account(/[a-z-]+)*$`)
+	consolePage = regexp.MustCompile(`^/console(/[a-z-]+)*(\?id=[A-Za-z0-9._~%+-]*)?$`)
+)
 
 // needRecentProof redirects to the page that asks for a proof, unless the user has proved a short time
 // ago who they are, as strongly as changes of the account require. done reports whether it did.

@@ -1,0 +1,129 @@
+package console
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	"github.com/valetkey/valetkey/manage/api"
+)
+
+type clientsView struct {
+	Clients []api.Client
+	Query   string
+	Next    string
+	MayAdd  bool
+}
+
+func (v *visit) showClients(w http.ResponseWriter, r *http.Request) error {
+	list := pageOf(r, "q")
+	found, err := v.api.Clients(r.Context(), list)
+	if err != nil {
+		return err
+	}
+	return v.write(w, http.StatusOK, "clients", "Clients", clientsView{found.Clients, r.URL.Query().Get("q"), v.nextURL("/clients", list, found.Next), v.may(api.ClientsWrite)})
+}
+
+type clientView struct {
+	*api.Client
+	Kind      string
+	Members   string // JSON
+	MayChange bool
+	// Secret is a new client secret, which is shown once; "" if there is none.
+	Secret string
+}
+
+func (v *visit) showClient(w http.ResponseWriter, r *http.Request) error {
+	client, err := v.api.Client(r.Context(), r.URL.Query().Get("id"))
+	if err != nil {
+		return err
+	}
+	return v.writeClient(w, client, "")
+}
+
+func (v *visit) writeClient(w http.ResponseWriter, client *api.Client, secret string) error {
+	members, err := json.MarshalIndent(client.ClientMembers, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode the client %q: %w", client.ID, err)
+	}
+	return v.write(w, http.StatusOK, "client", nameOf(client), clientView{client, kindOf(client.ClientMembers).title, string(members), v.may(api.ClientsWrite) && client.DeclaredBy == "", secret})
+}
+
+// nameOf returns the name of a client, or its ID if it has none.
+func nameOf(client *api.Client) string {
+	if client.ClientName != "" {
+		return client.ClientName
+	}
+	return client.ID
+}
+
+func (v *visit) showNewClient(w http.ResponseWriter, r *http.Request) error {
+	return v.writeClientForm(w, http.StatusOK, clientForm{Kind: "web", Scope: "openid profile email"})
+}
+
+func (v *visit) createClient(w http.ResponseWriter, r *http.Request) error {
+	form := readClientForm(r.PostForm)
+	created, err := v.api.CreateClient(r.Context(), &api.NewClient{ID: form.ID, ClientMembers: form.members(api.ClientMembers{})}, api.Change{})
+	if err != nil {
+		return v.clientRefused(w, form, err)
+	}
+	// The secret is only in this response: a page that could be loaded again would have to keep it.
+	return v.writeClient(w, &created.Client, created.Secret)
+}
+
+func (v *visit) showEditClient(w http.ResponseWriter, r *http.Request) error {
+	client, err := v.api.Client(r.Context(), r.URL.Query().Get("id"))
+	if err != nil {
+		return err
+	}
+	form, err := formOf(client)
+	if err != nil {
+		return err
+	}
+	return v.writeClientForm(w, http.StatusOK, form)
+}
+
+func (v *visit) editClient(w http.ResponseWriter, r *http.Request) error {
+	form := readClientForm(r.PostForm)
+	client, err := v.api.Client(r.Context(), form.Editing)
+	if err != nil {
+		return err
+	}
+	members := form.members(client.ClientMembers)
+	if form.JSON != "" {
+		members = api.ClientMembers{}
+		if err := decodeMembers(form.JSON, &members); err != nil {
+			form.Problems = []string{sentence(err.Error())}
+			return v.writeClientForm(w, http.StatusUnprocessableEntity, form)
+		}
+	}
+	// The form has the version that it was made from, so that nobody's change is lost.
+	if _, err := v.api.UpdateClient(r.Context(), form.Editing, form.ETag, &members, api.Change{}); err != nil {
+		return v.clientRefused(w, form, err)
+	}
+	return v.done(w, at("/client", form.Editing), "client-changed")
+}
+
+func (v *visit) clientRefused(w http.ResponseWriter, form clientForm, err error) error {
+	problems, status := problemsOf(err)
+	if problems == nil {
+		return err
+	}
+	form.Problems = problems
+	return v.writeClientForm(w, status, form)
+}
+
+func (v *visit) showDeleteClient(w http.ResponseWriter, r *http.Request) error {
+	client, err := v.api.Client(r.Context(), r.URL.Query().Get("id"))
+	if err != nil {
+		return err
+	}
+	return v.write(w, http.StatusOK, "client-delete", "Delete "+nameOf(client), client)
+}
+
+func (v *visit) deleteClient(w http.ResponseWriter, r *http.Request) error {
+	if err := v.api.DeleteClient(r.Context(), r.PostForm.Get("id"), r.PostForm.Get("etag"), api.Change{}); err != nil {
+		return err
+	}
+	return v.done(w, "/clients", "client-deleted")
+}

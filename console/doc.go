@@ -1,0 +1,13 @@
+// Package console has the pages on which an operator manages the server, at /console of the issuer.
+//
+// The console is a client of the management API: every page reads and changes only through calls of
+// package manage/api, as the user who has signed in, so it can do nothing that the user's role does not
+// allow. Every page works without scripts. It is in English.
+//
+//	console.go   Config, New, the table of pages
+//	page.go      how a page is rendered; notices
+//	overview.go  the first page
+//	clients.go   clients; clientform.go has their form
+//	users.go     users
+//	templates/   the pages; assets/ has what the style sheet of package ui lacks
+package console
