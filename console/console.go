@@ -170,10 +170,10 @@ func (c *Console) find(path string) *page {
 // Route returns the path of the page or file at a path, for metrics; "" for an unknown path.
 func (c *Console) Route(path string) string {
 	if path == c.base+c.style.path {
-		return Path + "/assets/console.css"
+		return c.base + "/assets/console.css"
 	}
 	if p := c.find(path); p != nil {
-		return Path + p.path
+		return c.base + p.path
 	}
 	return ""
 }
