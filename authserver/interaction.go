@@ -216,7 +216,8 @@ const (
 	nextConsent
 )
 
-// decide returns the next step, and the user's grant if there is one. It changes nothing.
+// decide returns the next step, and the user's grant if there is one. It stores nothing, and leaves
+// out of the request the scopes that the user could not get.
 func (c *call) decide(i *interaction, who *Authentication) (nextStep, *record.Grant, error) {
 	request := i.request
 	silent := slices.Contains(request.prompt, promptNone)
@@ -234,6 +235,13 @@ func (c *call) decide(i *interaction, who *Authentication) (nextStep, *record.Gr
 		return nextSignIn, nil, nil
 	}
 	if err := c.checkGroups(who.Subject, silent); err != nil {
+		return 0, nil, err
+	}
+	// A user is not asked for scopes that they could not get.
+	if request.scope, err = c.allowedScope(c.r.Context(), who.Subject, request.scope); err != nil {
+		return 0, nil, err
+	}
+	if request.consent, err = c.allowedScope(c.r.Context(), who.Subject, request.consent); err != nil {
 		return 0, nil, err
 	}
 	if err := c.checkACR(request, who); err != nil {

@@ -72,7 +72,11 @@ func (c *call) allowedScope(ctx context.Context, subject string, scope oauth.Sco
 	if own == nil || !slices.ContainsFunc(own.Resource.Scopes, scope.Has) {
 		return scope, nil
 	}
-	allowed, err := own.Allowed(ctx, subject, c.client.ID)
+	clientID := ""
+	if c.client != nil {
+		clientID = c.client.ID
+	}
+	allowed, err := own.Allowed(ctx, subject, clientID)
 	if err != nil {
 		return nil, fmt.Errorf("find the scopes that a token may have: %w", err)
 	}

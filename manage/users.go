@@ -1,6 +1,7 @@
 package manage
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"strings"
@@ -73,6 +74,9 @@ func (a *API) userTag(u *identity.User) (string, error) {
 	for i := range body.Methods {
 		body.Methods[i].LastUsed = nil
 	}
+	for i := range body.Links {
+		body.Links[i].LastUsedAt, body.Links[i].Label = nil, ""
+	}
 	return a.tag("user", body, u.PasswordHash)
 }
 
@@ -81,13 +85,17 @@ func (a *API) userBody(u *identity.User) api.User {
 		ID: u.ID, Username: u.Username, Claims: u.Claims, Disabled: u.Disabled, Role: heldRole(u), Origin: u.Origin,
 		LockedAt: optionalTime(u.Account.LockedAt), DeleteAfter: optionalTime(u.Account.DeleteAfter), RetiredAt: optionalTime(u.RetiredAt),
 		CreatedAt: u.CreatedAt.UTC(), UpdatedAt: u.UpdatedAt.UTC(), DeclaredBy: a.fileOf(u.DeclaredBy),
-		HasPassword: u.PasswordHash != "", Methods: []api.Method{},
+		HasPassword: u.PasswordHash != "", Links: []api.UserLink{}, Methods: []api.Method{},
 	}
 	if body.Claims == nil {
 		body.Claims = map[string]any{}
 	}
 	for _, m := range u.Methods() {
 		body.Methods = append(body.Methods, api.Method{ID: m.ID, Kind: string(m.Kind), Name: m.Name, CreatedAt: m.CreatedAt.UTC(), LastUsed: optionalTime(m.LastUsedAt)})
+	}
+	for _, l := range u.External {
+		body.Links = append(body.Links, api.UserLink{ID: l.ID, Provider: l.Provider, Issuer: l.Issuer, Subject: l.Subject, Label: cmp.Or(l.Label, l.Email),
+			LinkedAt: l.LinkedAt.UTC(), LastUsedAt: optionalTime(l.LastUsedAt)})
 	}
 	return body
 }

@@ -26,9 +26,21 @@ type User struct {
 	CreatedAt   time.Time  `json:"created_at"`
 	UpdatedAt   time.Time  `json:"updated_at"`
 	// DeclaredBy is the file that declares the user, who cannot be changed here then.
-	DeclaredBy  string   `json:"declared_by,omitempty" doc:"The file that declares the user; the user is changed there"`
-	HasPassword bool     `json:"has_password"`
-	Methods     []Method `json:"methods" doc:"The other means to sign in"`
+	DeclaredBy  string     `json:"declared_by,omitempty" doc:"The file that declares the user; the user is changed there"`
+	HasPassword bool       `json:"has_password"`
+	Links       []UserLink `json:"links" doc:"Users of other providers who sign in to this account"`
+	Methods     []Method   `json:"methods" doc:"The other means to sign in"`
+}
+
+// UserLink is a user of another provider who signs in to an account.
+type UserLink struct {
+	ID         string     `json:"id"`
+	Provider   string     `json:"provider"`
+	Issuer     string     `json:"issuer"`
+	Subject    string     `json:"sub"`
+	Label      string     `json:"label,omitempty" doc:"How the provider described the user at the last sign-in"`
+	LinkedAt   time.Time  `json:"linked_at"`
+	LastUsedAt *time.Time `json:"last_used_at,omitempty"`
 }
 
 // Method is a means to sign in, besides the password.

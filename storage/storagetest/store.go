@@ -102,6 +102,7 @@ func Store(t *testing.T, open func(t *testing.T) Database) {
 		{"OP-08 Reclaim keeps what is renewed concurrently", raceReclaim},
 		{"Users lists users in the order of their IDs", usersList},
 		{"HasAdministrator does not count disabled and retired users", hasAdministrator},
+		{"of two administrators who resign concurrently, one stays", raceLastAdministrator},
 		{"the data of an account is stored, and its events are not in a CachedUser", accountData},
 		{"a former username finds its user and is taken, until it is dropped", formerNames},
 		{"DueUsers lists users with something due, and EraseUser removes those whose deletion is due", eraseUser},
