@@ -117,6 +117,9 @@ func (c *Configuration) validate(report reporter) {
 	}
 	c.SignIn.validate(report)
 	c.Recovery.validate(report)
+	if c.Recovery.MailDelay > 0 && c.PasswordSignIn == PasswordSignInOff {
+		report("recovery.mail_delay", "sets a new password, which is of no use with password_sign_in: off")
+	}
 	c.Audit.validate(report)
 	if s := c.BreachedPasswordService; s != "" {
 		if u, err := url.Parse(s); err != nil || !strings.HasSuffix(u.Path, "/") || u.RawQuery != "" || u.User != nil || u.Scheme != "https" && !(u.Scheme == "http" && oauth.IsLoopbackHost(u.Hostname())) {
