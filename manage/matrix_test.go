@@ -12,6 +12,7 @@ import (
 	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/manage"
+	"github.com/valetkey/valetkey/manage/api"
 )
 
 // An operation as the OpenAPI document describes it.
@@ -182,4 +183,42 @@ func TestADisabledOrDemotedCallerIsRefusedAtOnce(t *testing.T) {
 	}
 	_, err = asBob.Whoami(t.Context())
 	wantStatus(t, "a disabled user", err, http.StatusUnauthorized)
+}
+
+func TestAnOperationWithoutAPermissionCannotBeRegistered(t *testing.T) {
+	s := start(t, nil)
+	panics := func(method string, permission api.Permission) (refused bool) {
+		defer func() { refused = recover() != nil }()
+		s.Management().Register(method, permission)
+		return false
+	}
+	for _, c := range []struct {
+		name, method string
+		permission   api.Permission
+		want         bool
+	}{
+		{"no permission", http.MethodGet, "", true},
+		{"an unknown permission", http.MethodGet, "clients:own", true},
+		{"a change with a permission to read", http.MethodPost, api.ClientsRead, true},
+		{"a change with a permission to write", http.MethodPost, api.ClientsWrite, false},
+	} {
+		if got := panics(c.method, c.permission); got != c.want {
+			t.Errorf("%s: refused is %t", c.name, got)
+		}
+	}
+	// Even an operation that was registered in another way is refused, to everyone.
+	s.Management().RegisterWithout()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/manage/v1/bypass", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+s.token(t, "administrator", nil))
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if response.StatusCode != http.StatusForbidden {
+		t.Errorf("an operation without a permission returns %s", response.Status)
+	}
 }
