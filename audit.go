@@ -81,6 +81,7 @@ func (s *Server) keepAudit(ctx context.Context) {
 			}
 			return
 		case <-often.C:
+			s.runTask(ctx, "store events in the audit log", func(ctx context.Context) error { return s.auditEvents.store(ctx, s.store) })
 			s.runTask(ctx, "seal audit records", func(ctx context.Context) error {
 				_, err := s.store.SealAudit(ctx)
 				return err

@@ -14,6 +14,7 @@
 //	mutualtls.go   the listener and the host for clients with certificates
 //	telemetry.go   metrics, traces and the access log
 //	management.go  the listener of the management API
+//	auditevents.go  events in the audit log that change nothing
 //	audit.go       what happens to audit records after they were written
 //	background.go  what happens between requests
 package valetkey
@@ -103,6 +104,7 @@ type Server struct {
 	warnedOfProxy atomic.Int64
 	declared      declared
 	auditing      auditing
+	auditEvents   *auditEvents
 	checkpoints   chan *audit.Checkpoint // for syslog
 	readiness     readiness
 	stop          context.CancelFunc
@@ -159,6 +161,10 @@ func newServer(config Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	events := &auditEvents{}
+	if config.Audit.Record != configuration.AuditOff {
+		config.Logger = slog.New(&auditHandler{config.Logger.Handler(), events})
+	}
 	config.Logger = measured.Logger(config.Logger)
 	if config.Issuer == "" {
 		return nil, errors.New("the issuer is missing: set it to the URL under which users and clients reach the server")
@@ -193,6 +199,7 @@ func newServer(config Config) (*Server, error) {
 
 		telemetry:   measured,
 		checkpoints: make(chan *audit.Checkpoint, 1),
+		auditEvents: events,
 	}, nil
 }
 

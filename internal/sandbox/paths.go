@@ -25,6 +25,7 @@ func PolicyOf(c *configuration.Configuration, file string) Policy {
 		// SQLite creates files next to the database.
 		p.Write = append(p.Write, around(path)...)
 	}
+	p.Write = append(p.Write, around(c.Audit.CheckpointFile)...)
 	return p
 }
 

@@ -39,6 +39,9 @@ func TestMain(m *testing.M) {
 	case "tickets":
 		go endWithParent()
 		err = spendTickets()
+	case "audit":
+		go endWithParent()
+		err = changeAudited()
 	case "server":
 		go endWithParent()
 		err = serve()
