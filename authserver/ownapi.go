@@ -120,8 +120,12 @@ func (s *Server) VerifyAccess(w http.ResponseWriter, r *http.Request) (*Access, 
 // refuseAccess sets the challenges of a refused request, and returns the error for the client.
 func (c *call) refuseAccess(err error) error {
 	e := c.s.protocolError(err)
+	metadata := "" // RFC 9728, section 5.1
+	if own := c.s.config.OwnAPI; own != nil {
+		metadata, _ = oauth.WellKnownURL(own.Resource.Identifier, oauth.WellKnownProtectedResource) // the issuer was checked
+	}
 	if e.Code == "" { // no token was sent (RFC 6750, section 3.1)
-		c.setChallenges(oauth.NewChallenge("Bearer", "realm", c.s.config.Issuer), dpopChallenge())
+		c.setChallenges(oauth.NewChallenge("Bearer", "realm", c.s.config.Issuer, "resource_metadata", metadata), dpopChallenge("resource_metadata", metadata))
 		return &oauth.Error{Code: oauth.InvalidToken, Description: "the request has no access token", Status: http.StatusUnauthorized}
 	}
 	if e.Code != oauth.UseDPoPNonce {
@@ -130,7 +134,7 @@ func (c *call) refuseAccess(err error) error {
 	if status := e.HTTPStatus(); status >= http.StatusInternalServerError || status == http.StatusTooManyRequests {
 		return e
 	}
-	pairs := []string{"realm", c.s.config.Issuer, "error", string(e.Code), "error_description", e.Description}
+	pairs := []string{"realm", c.s.config.Issuer, "error", string(e.Code), "error_description", e.Description, "resource_metadata", metadata}
 	if c.schemeDPoP {
 		c.setChallenges(dpopChallenge(pairs...))
 	} else {

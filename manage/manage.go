@@ -78,8 +78,10 @@ type API struct {
 	tagKey []byte // of ETags
 	// responses encrypts stored responses.
 	responses cipher.AEAD
-	// document is the OpenAPI document.
-	document []byte
+	// document is the OpenAPI document, and metadata that of the protected resource (RFC 9728), which
+	// is at metadataPath.
+	document, metadata []byte
+	metadataPath       string
 }
 
 // New returns an API.
@@ -118,6 +120,14 @@ func New(config Config) (*API, error) {
 	a.registerPreview()
 	if a.document, err = json.Marshal(a.huma.OpenAPI()); err != nil {
 		return nil, fmt.Errorf("encode the OpenAPI document: %w", err)
+	}
+	a.metadataPath = oauth.WellKnownProtectedResource + a.base
+	own := OwnAPI(config.Issuer, config.Store).Resource
+	if a.metadata, err = json.Marshal(oauth.ProtectedResourceMetadata{
+		Resource: own.Identifier, AuthorizationServers: []string{config.Issuer}, ScopesSupported: own.Scopes,
+		BearerMethodsSupported: []string{"header"}, ResourceName: own.Name,
+	}); err != nil {
+		return nil, fmt.Errorf("encode the metadata of the API: %w", err)
 	}
 	a.mux.HandleFunc("/", a.elsewhere)
 	return a, nil
@@ -229,20 +239,33 @@ func (a *API) openAPI() huma.Config {
 }
 
 // Handles reports whether a path belongs to the API.
-func (a *API) Handles(path string) bool { return path == a.base || strings.HasPrefix(path, a.base+"/") }
+func (a *API) Handles(path string) bool {
+	return path == a.base || strings.HasPrefix(path, a.base+"/") || path == a.metadataPath
+}
 
 // ServeHTTP serves requests with an access token.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
-	if r.URL.Path == a.base+"/openapi.json" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
-		h.Set("Content-Type", "application/openapi+json")
-		h.Set("Cache-Control", "public, max-age=3600")
-		_, _ = w.Write(a.document)
-		return
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		switch r.URL.Path {
+		case a.base + "/openapi.json":
+			writeDocument(w, "application/openapi+json", a.document)
+			return
+		case a.metadataPath:
+			writeDocument(w, "application/json", a.metadata)
+			return
+		}
 	}
 	a.mux.ServeHTTP(w, r)
+}
+
+// writeDocument writes a document that everyone may read.
+func writeDocument(w http.ResponseWriter, contentType string, document []byte) {
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Cache-Control", "public, max-age=3600")
+	_, _ = w.Write(document)
 }
 
 // elsewhere responds to requests that no operation handles.

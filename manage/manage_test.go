@@ -316,3 +316,27 @@ func TestWithItsOwnListenerTheAPIIsServedOnlyThere(t *testing.T) {
 		t.Errorf("a page at the listener of the API: %d", status)
 	}
 }
+
+func TestTheAPIDescribesItselfAsAProtectedResource(t *testing.T) {
+	s := start(t, nil)
+	response, err := http.Get(s.url + "/.well-known/oauth-protected-resource/manage/v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	refused, err := http.Get(s.url + "/manage/v1/whoami")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = refused.Body.Close()
+	if challenge := refused.Header.Get("WWW-Authenticate"); !strings.Contains(challenge, `resource_metadata="`+response.Request.URL.String()+`"`) {
+		t.Errorf("the challenge is %s", challenge)
+	}
+	var metadata oauth.ProtectedResourceMetadata
+	if err := json.NewDecoder(response.Body).Decode(&metadata); err != nil {
+		t.Fatal(err)
+	}
+	if metadata.Resource != manage.Identifier(s.url) || !slices.Equal(metadata.AuthorizationServers, []string{s.url}) || !slices.Contains(metadata.ScopesSupported, "clients:read") {
+		t.Errorf("the metadata is %+v", metadata)
+	}
+}
