@@ -15,7 +15,9 @@ import (
 	"testing"
 
 	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/audit"
 	"github.com/valetkey/valetkey/configuration"
+	"github.com/valetkey/valetkey/internal/database"
 	"github.com/valetkey/valetkey/internal/person"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/oauth/client"
@@ -125,7 +127,7 @@ func TestLO01_SG01_NoSecretInLogOrDatabase(t *testing.T) {
 	if err := server.Close(); err != nil {
 		t.Fatal(err)
 	}
-	places := map[string]string{"the log": log.String()}
+	places := map[string]string{"the log": log.String(), "the audit log": auditOf(t, &config.Configuration)}
 	files, err := os.ReadDir(folder)
 	if err != nil {
 		t.Fatal(err)
@@ -150,6 +152,43 @@ func TestLO01_SG01_NoSecretInLogOrDatabase(t *testing.T) {
 			}
 		}
 	}
+}
+
+// auditOf returns all audit records. They tell what happened, and contain no hashes and keys either.
+func auditOf(t *testing.T, config *configuration.Configuration) string {
+	t.Helper()
+	store, err := database.Open(t.Context(), config, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	records, err := store.AuditRecords(t.Context(), audit.Filter{Limit: audit.MaxLimit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all strings.Builder
+	actors := map[string]audit.Kind{}
+	for _, r := range records {
+		all.WriteString(r.Text + "\n")
+		actors[r.Event] = r.Actor.Kind
+		if r.Actor.Kind == audit.KindUser && (r.Actor.Address != "127.0.0.1" || r.Actor.Name != "ada" || r.Actor.Reference == "") {
+			t.Errorf("the actor of %s is %+v", r.Event, r.Actor)
+		}
+	}
+	for event, actor := range map[string]audit.Kind{
+		"signing_key.created": audit.KindSystem, "client.created": audit.KindFile, "user.created": audit.KindFile, "declarations.applied": audit.KindFile,
+		"sign_in.succeeded": audit.KindUser, "consent.granted": audit.KindUser, "token.replayed": audit.KindClient,
+	} {
+		if actors[event] != actor {
+			t.Errorf("the actor of %s is %q, want %q", event, actors[event], actor)
+		}
+	}
+	for _, secret := range []string{"$argon2", "PRIVATE KEY", "hash\""} {
+		if strings.Contains(all.String(), secret) {
+			t.Errorf("the audit log contains %s", secret)
+		}
+	}
+	return all.String()
 }
 
 func send(t *testing.T, method, address string, form url.Values) {
