@@ -71,14 +71,11 @@ func (s *Server) keepAudit(ctx context.Context) {
 	}
 	often := time.NewTicker(sealEvery)
 	defer often.Stop()
-	day := time.NewTicker(time.Hour)
-	defer day.Stop()
+	hour := time.NewTicker(time.Hour)
+	defer hour.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			if s.auditing.syslog != nil {
-				s.auditing.syslog.Close()
-			}
 			return
 		case <-often.C:
 			s.runTask(ctx, "store events in the audit log", func(ctx context.Context) error { return s.auditEvents.store(ctx, s.store) })
@@ -87,7 +84,7 @@ func (s *Server) keepAudit(ctx context.Context) {
 				return err
 			})
 			s.runTask(ctx, "write a checkpoint of the audit log", func(ctx context.Context) error { return s.writeCheckpoint(ctx, time.Now()) })
-		case <-day.C:
+		case <-hour.C:
 			s.runTask(ctx, "remove old audit records", func(ctx context.Context) error {
 				_, err := s.store.RemoveAudit(ctx, time.Now().Add(-s.config.Audit.Kept()))
 				return err

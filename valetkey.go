@@ -214,6 +214,9 @@ func (s *Server) closeParts() error {
 	if s.toOperator != nil {
 		s.toOperator.CloseIdleConnections()
 	}
+	if s.auditing.syslog != nil {
+		s.auditing.syslog.Close()
+	}
 	s.upstream.Close()
 	s.directories.Close()
 	if s.store == nil {

@@ -250,8 +250,13 @@ func printAuditReport(o *output, r *audit.Report, checkpoints int) {
 	if len(r.Problems) > 0 {
 		return
 	}
-	fmt.Fprintf(o.out, "✓ The chain is complete. %d of %d checkpoints agree with it; the others are about removed records.\n", r.Checkpoints, checkpoints)
-	if checkpoints == 0 {
+	switch {
+	case r.Checkpoints < checkpoints:
+		fmt.Fprintf(o.out, "✓ The chain is complete. %d of %d checkpoints agree with it; the others are about removed records.\n", r.Checkpoints, checkpoints)
+	case checkpoints > 0:
+		fmt.Fprintf(o.out, "✓ The chain is complete. All %d checkpoints agree with it.\n", checkpoints)
+	default:
+		fmt.Fprintln(o.out, "✓ The chain is complete.")
 		fmt.Fprintln(o.log, "Without a checkpoint that was kept elsewhere, this proves nothing against someone who can rewrite the whole database: pass one with --checkpoint.")
 	}
 }
