@@ -50,8 +50,13 @@ type commandLine struct {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	ownProcess = true
 	os.Exit(profiled(func() int { return run(ctx, os.Args[1:], os.Stdout, os.Stderr) }))
 }
+
+// ownProcess says that this process runs one command and nothing else, so serve may restrict it. Tests
+// run commands in their own process.
+var ownProcess bool
 
 // output is where a command writes.
 type output struct {

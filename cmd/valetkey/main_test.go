@@ -22,6 +22,7 @@ func TestMain(m *testing.M) {
 		"valetkey": func() {
 			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
+			ownProcess = true
 			os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 		},
 		"browser": runBrowser,

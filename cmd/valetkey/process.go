@@ -16,7 +16,7 @@ import (
 // restrict limits what the process can do to what its configuration needs, where the kernel can.
 // Everything that is needed once is open by now.
 func restrict(config configuration.Configuration, file string, log *slog.Logger) {
-	if config.Sandbox.Off {
+	if config.Sandbox.Off || !ownProcess {
 		return
 	}
 	level, err := sandbox.Restrict(sandbox.PolicyOf(&config, file))
