@@ -14,8 +14,8 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-// kind is what an operator calls a client, and the members that follow from it.
-type kind struct {
+// clientKind is what an operator calls a client, and the members that follow from it.
+type clientKind struct {
 	name, title, text string
 	grants            []string
 	method            string // token_endpoint_auth_method
@@ -23,7 +23,7 @@ type kind struct {
 	redirects         bool // it has redirect URIs
 }
 
-var kinds = [...]kind{
+var kinds = [...]clientKind{
 	{"web", "Web application", "It runs on a server and can keep a secret.", []string{oauth.GrantTypeAuthorizationCode, oauth.GrantTypeRefreshToken}, oauth.AuthMethodClientSecretBasic, "", true},
 	{"browser", "Single-page application", "It runs in the browser, where nothing is secret.", []string{oauth.GrantTypeAuthorizationCode, oauth.GrantTypeRefreshToken}, oauth.AuthMethodNone, "", true},
 	{"native", "Mobile or desktop application", "It is installed on the devices of users.", []string{oauth.GrantTypeAuthorizationCode, oauth.GrantTypeRefreshToken}, oauth.AuthMethodNone, "native", true},
@@ -32,7 +32,7 @@ var kinds = [...]kind{
 }
 
 // kindOf returns the kind that fits a client best.
-func kindOf(m api.ClientMembers) kind {
+func kindOf(m api.ClientMembers) clientKind {
 	public := m.TokenEndpointAuthMethod == oauth.AuthMethodNone
 	switch {
 	case slices.Contains(m.GrantTypes, oauth.GrantTypeDeviceCode):

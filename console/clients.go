@@ -118,7 +118,10 @@ func (v *visit) showDeleteClient(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return v.write(w, http.StatusOK, "client-delete", "Delete "+nameOf(client), client)
+	return v.writeConfirm(w, confirmView{
+		ID: client.ID, ETag: client.ETag, Title: "Delete " + nameOf(client) + "?", Cancel: v.base + at("/client", client.ID), Button: "Delete",
+		Text: "Everything that was issued to it ends: its tokens, and what users have allowed it to do. This cannot be undone. To stop it for a while, disable it instead.",
+	})
 }
 
 func (v *visit) deleteClient(w http.ResponseWriter, r *http.Request) error {

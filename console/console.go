@@ -68,6 +68,8 @@ type page struct {
 	// form is set if the page has a form whose content would be lost if the user had to prove again who
 	// they are when it is submitted.
 	form bool
+	// back is the page from which a page without a GET is used.
+	back string
 }
 
 // pages is the table of pages. Only a POST changes anything. What a page shows is named by the parameter
@@ -80,7 +82,25 @@ var pages = [...]page{
 	{path: "/client/edit", section: "clients", get: (*visit).showEditClient, post: (*visit).editClient, form: true},
 	{path: "/client/delete", section: "clients", get: (*visit).showDeleteClient, post: (*visit).deleteClient, form: true},
 	{path: "/users", section: "users", get: (*visit).showUsers},
+	{path: "/users/new", section: "users", get: (*visit).showNewUser, post: (*visit).createUser, form: true},
+	{path: "/users/invite", section: "users", get: (*visit).showInvite, post: (*visit).invite, form: true},
 	{path: "/user", section: "users", get: (*visit).showUser},
+	{path: "/user/edit", section: "users", get: (*visit).showEditUser, post: (*visit).editUser, form: true},
+	{path: "/user/delete", section: "users", get: (*visit).showDeleteUser, post: (*visit).deleteUser, form: true},
+	{path: "/user/end", section: "users", get: (*visit).showEndUser, post: (*visit).endUser, form: true},
+	{path: "/user/role", section: "users", back: "/user", post: (*visit).setRole},
+	{path: "/user/recovery", section: "users", back: "/user", post: (*visit).createRecovery},
+	{path: "/user/methods/remove", section: "users", back: "/user", post: (*visit).removeMethod},
+	{path: "/user/sessions/end", section: "users", back: "/user", post: (*visit).endSession},
+	{path: "/user/tokens/end", section: "users", back: "/user", post: (*visit).endToken},
+	{path: "/user/grants/revoke", section: "users", back: "/user", post: (*visit).revokeGrant},
+	{path: "/explanations", section: "explanations", get: (*visit).showExplanations},
+	{path: "/explanation", section: "explanations", get: (*visit).showExplanation},
+	{path: "/preview", section: "preview", get: (*visit).showPreview},
+	{path: "/audit", section: "audit", get: (*visit).showAudit},
+	{path: "/messages", section: "messages", get: (*visit).showOutbox},
+	{path: "/messages/retry", section: "messages", back: "/messages", post: (*visit).retryMessage},
+	{path: "/messages/drop", section: "messages", back: "/messages", post: (*visit).dropMessage},
 }
 
 // section is an entry of the navigation.
@@ -94,6 +114,10 @@ var sections = [...]section{
 	{"overview", "", "Overview", ""},
 	{"clients", "/clients", "Clients", api.ClientsRead},
 	{"users", "/users", "Users", api.UsersRead},
+	{"explanations", "/explanations", "Refused requests", api.ExplanationsRead},
+	{"preview", "/preview", "What would they get?", api.ClientsRead},
+	{"audit", "/audit", "Audit log", api.AuditRead},
+	{"messages", "/messages", "Messages", api.OutboxRead},
 }
 
 // A visit is one request of a user who has signed in.
@@ -151,8 +175,11 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func allow(p *page) string {
-	if p.post == nil {
+	switch {
+	case p.post == nil:
 		return "GET, HEAD"
+	case p.get == nil:
+		return "POST"
 	}
 	return "GET, HEAD, POST"
 }
@@ -218,7 +245,7 @@ func (p *page) needsProof(r *http.Request, who *identity.Session, now time.Time)
 func returnTo(r *http.Request, p *page) string {
 	path := Path + p.path
 	if p.get == nil {
-		return Path
+		path = Path + p.back
 	}
 	id := r.URL.Query().Get("id")
 	if r.Method == http.MethodPost {

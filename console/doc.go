@@ -9,5 +9,7 @@
 //	overview.go  the first page
 //	clients.go   clients; clientform.go has their form
 //	users.go     users
+//	confirm.go   a question before something ends
+//	explanations.go preview.go audit.go outbox.go
 //	templates/   the pages; assets/ has what the style sheet of package ui lacks
 package console

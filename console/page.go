@@ -7,10 +7,12 @@ import (
 	"embed"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"html/template"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -66,7 +68,7 @@ func (t *templates) get(page string) (*template.Template, error) {
 		return parsed, nil
 	}
 	if t.shared == nil {
-		shared, err := template.New("").Funcs(functions).ParseFS(files, "templates/layout.html", "templates/parts.html")
+		shared, err := template.New("").Funcs(functions).ParseFS(files, "templates/layout.html", "templates/parts.html", "templates/parts-checks.html")
 		if err != nil {
 			return nil, fmt.Errorf("console: %w", err)
 		}
@@ -101,10 +103,34 @@ var functions = template.FuncMap{
 		t = t.UTC()
 		return template.HTML(`<time datetime="` + t.Format(time.RFC3339) + `" data-minute>` + t.Format("2 January 2006, 15:04") + ` UTC</time>`)
 	},
-	"join":  strings.Join,
-	"lines": func(lines []string) string { return strings.Join(lines, "\n") },
+	"join": strings.Join,
+	"raw":  func(value json.RawMessage) string { return compact(value) },
+	// method and token name kinds of the management API.
+	"method": func(kind string) string {
+		if name := methodNames[kind]; name != "" {
+			return name
+		}
+		return kind
+	},
+	"token": func(kind string) string {
+		if kind == api.TokenRefresh {
+			return "Refresh token"
+		}
+		return "Access token"
+	},
+	"claims":    func(title string, claims []api.PreviewClaim) claimsView { return claimsView{title, claims} },
+	"auditable": func(me *api.Whoami) bool { return slices.Contains(me.Permissions, api.AuditRead) },
 	// at returns a page of the console with an ID.
 	"at": func(base, path, id string) string { return base + path + "?" + url.Values{"id": {id}}.Encode() },
+}
+
+// methodNames are the names of sign-in methods, by their kind.
+var methodNames = map[string]string{"passkey": "Passkey", "totp": "Authenticator app", "recovery_code": "Recovery codes", "recovery_codes": "Recovery codes"}
+
+// claimsView are the claims of one token.
+type claimsView struct {
+	Title  string
+	Claims []api.PreviewClaim
 }
 
 // frame is the data of the layout.
@@ -161,6 +187,18 @@ var notices = map[string]string{
 	"client-created": "The client was created.",
 	"client-changed": "The client was changed.",
 	"client-deleted": "The client was deleted. Nothing that was issued to it works anymore.",
+
+	"user-created":   "The account was created. Its user cannot sign in yet: create a link for them below.",
+	"user-changed":   "The account was changed.",
+	"user-deleted":   "The account was deleted.",
+	"user-ended":     "The user is signed out everywhere.",
+	"method-removed": "The sign-in method was removed.",
+	"session-ended":  "The session has ended, with what was issued in it.",
+	"token-ended":    "The token has ended.",
+	"grant-revoked":  "The application has lost its access to this account.",
+
+	"message-retried": "The message is sent now.",
+	"message-dropped": "The message was dropped.",
 }
 
 // done redirects to a page of the console, which shows a notice once. The notice is in a cookie that is
