@@ -2,14 +2,9 @@ package ui
 
 import (
 	"context"
-	"encoding/json"
 	"maps"
 	"net/http/httptest"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -20,47 +15,6 @@ import (
 	"github.com/valetkey/valetkey/internal/chromium"
 )
 
-// axe returns the source of axe-core, of the version in testdata/axe.
-func axe(t *testing.T) string {
-	t.Helper()
-	unavailable := t.Skipf
-	if os.Getenv("CI") == "true" {
-		unavailable = t.Fatalf
-	}
-	npm, err := exec.LookPath("npm")
-	if err != nil {
-		unavailable("npm is not installed")
-	}
-	directory := t.TempDir()
-	if err := os.CopyFS(directory, os.DirFS("testdata/axe")); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
-	install := exec.CommandContext(ctx, npm, "ci", "--ignore-scripts")
-	install.Dir = directory
-	if output, err := install.CombinedOutput(); err != nil {
-		unavailable("axe-core cannot be installed: %v\n%s", err, output)
-	}
-	source, err := os.ReadFile(filepath.Join(directory, "node_modules", "axe-core", "axe.min.js"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(source)
-}
-
-// finding is a rule of axe-core that a page breaks, and where.
-type finding struct {
-	ID, Help string
-	Nodes    []struct {
-		HTML           string
-		FailureSummary string
-	}
-}
-
-const findings = `axe.run(document, {resultTypes: ["violations"]}).then((result) => JSON.stringify(result.violations.map((v) => (
-	{ID: v.id, Help: v.help, Nodes: v.nodes.map((n) => ({HTML: n.html, FailureSummary: n.failureSummary}))}))))`
-
 // TestAxe: axe-core finds nothing on any page in light and dark, on a phone and on a desktop, and in
 // English and Arabic. A page takes half a second, so each is tested in two of the eight combinations, and
 // its neighbors in others.
@@ -68,7 +22,7 @@ func TestAxe(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starting a browser takes seconds")
 	}
-	source := axe(t)
+	source := chromium.Axe(t)
 	ctx := chromium.Start(t, 15*time.Minute)
 	server := httptest.NewServer(servePages(t, samplePages))
 	defer server.Close()
@@ -87,20 +41,12 @@ func TestAxe(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
-			eval(t, ctx, source+`; "loaded"`)
-			result, err := chromedp.Run(ctx, chromedp.Evaluate[string](findings, chromedp.EvalAwaitPromise))
+			found, err := chromium.AxeFindings(ctx, source)
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
-			var found []finding
-			if err := json.Unmarshal([]byte(result), &found); err != nil {
-				t.Fatal(err)
-			}
 			for _, f := range found {
-				t.Errorf("%s, %d pixels, %s, %s: %s: %s", name, shown.width, shown.scheme, shown.locale, f.ID, f.Help)
-				for _, node := range f.Nodes[:min(3, len(f.Nodes))] {
-					t.Logf("    %s\n    %s", node.HTML, strings.ReplaceAll(node.FailureSummary, "\n", "\n    "))
-				}
+				t.Errorf("%s, %d pixels, %s, %s: %s", name, shown.width, shown.scheme, shown.locale, f)
 			}
 		}
 	}

@@ -1,0 +1,172 @@
+package console_test
+
+import (
+	"context"
+	"flag"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+
+	"github.com/valetkey/valetkey/console"
+	"github.com/valetkey/valetkey/internal/chromium"
+	"github.com/valetkey/valetkey/manage/api"
+	"github.com/valetkey/valetkey/oauth"
+)
+
+var screenshots = flag.String("screenshots", "", "take a picture of every page into this `directory`")
+
+// hostile is text that would run a script, break a page, or hide what is true, if a page did not escape it.
+const hostile = `"><script>document.title="ran"</script><img src=x onerror="document.title='ran'">{{.}}` + "\u202egnp.exe"
+
+// hostileWorld has hostile text in every field that the server accepts it in.
+func hostileWorld(t *testing.T) (w *world, userID string) {
+	w = start(t)
+	ctx := t.Context()
+	user, err := w.root.CreateUser(ctx, &api.UserMembers{Username: "mallory", Claims: map[string]any{
+		"name": hostile, "email": "mallory@example.com", "website": `javascript:document.title="ran"`, "nickname": strings.Repeat("x", 3000),
+		hostile: hostile, "address": map[string]any{"formatted": hostile},
+	}}, api.Change{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &api.NewClient{ID: "mallory"}
+	client.ClientName, client.RedirectURIs, client.Scope = hostile, []string{"https://mallory.example.com/callback?%3Cscript%3E"}, "openid profile email"
+	client.TokenEndpointAuthMethod, client.GrantTypes = oauth.AuthMethodNone, []string{oauth.GrantTypeAuthorizationCode}
+	if _, err := w.root.CreateClient(ctx, client, api.Change{}); err != nil {
+		t.Fatal(err)
+	}
+	stranger := newBrowser(t, w.url)
+	stranger.get("/authorize?" + url.Values{"client_id": {"mallory"}, "response_type": {"code"}, "redirect_uri": {"javascript:document.title='ran'//" + hostile}, "state": {hostile}}.Encode()).want(http.StatusBadRequest)
+	stranger.get("/authorize?" + url.Values{"client_id": {hostile}, "response_type": {hostile}, "scope": {hostile}}.Encode()).want(http.StatusBadRequest)
+	r, err := http.NewRequest(http.MethodPost, w.url+"/sign-in", strings.NewReader(url.Values{"identifier": {hostile}, "password": {hostile}}.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set("Origin", w.url)
+	r.Header.Set("User-Agent", hostile[:60])
+	stranger.do(r)
+	return w, user.ID
+}
+
+// addresses returns the pages to open, with what they show.
+func addresses(t *testing.T, w *world, userID string) []string {
+	found, err := w.root.Explanations(t.Context(), api.List{})
+	if err != nil || len(found.Explanations) == 0 {
+		t.Fatalf("no refusals: %v", err)
+	}
+	var all []string
+	for _, path := range console.Paths() {
+		switch {
+		case path == "/console/client" || strings.HasPrefix(path, "/console/client/"):
+			path += "?id=mallory"
+		case path == "/console/user" || strings.HasPrefix(path, "/console/user/"):
+			path += "?id=" + userID
+		case path == "/console/explanation":
+			path += "?id=" + found.Explanations[0].Ref
+		case path == "/console/preview":
+			path += "?client_id=mallory&user=mallory"
+		}
+		all = append(all, path)
+	}
+	return append(all, "/console/user?id="+w.rootID, "/console/explanations?"+url.Values{"q": {hostile}}.Encode(),
+		"/console/preview?"+url.Values{"client_id": {hostile}, "user": {hostile}, "scope": {hostile}}.Encode(), "/console/audit?"+url.Values{"actor": {hostile}}.Encode())
+}
+
+// signedIn returns a browser in which the administrator has signed in.
+func signedIn(t *testing.T, w *world) context.Context {
+	t.Helper()
+	ctx := chromium.Start(t, 5*time.Minute)
+	err := chromedp.Do(ctx, chromedp.Navigate(w.url+"/console"),
+		chromedp.SetValue("#identifier", "root"), chromedp.SetValue("#password", password))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := chromedp.Do(ctx, chromedp.Submit("#password"), chromedp.WaitVisible("body.console")); err != nil {
+		t.Fatal(err)
+	}
+	return ctx
+}
+
+// watch counts violations of the Content-Security-Policy from the beginning of each page.
+const watch = `window.reports = []; document.addEventListener("securitypolicyviolation", (e) => reports.push(e.violatedDirective + " " + e.blockedURI))`
+
+func TestNothingInARecordRunsInTheConsole(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starting a browser takes seconds")
+	}
+	source := chromium.Axe(t)
+	w, userID := hostileWorld(t)
+	ctx := signedIn(t, w)
+	if err := chromedp.Do(ctx, chromium.OnNewDocument(watch)); err != nil {
+		t.Fatal(err)
+	}
+	if *screenshots != "" {
+		if err := os.MkdirAll(*screenshots, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, address := range addresses(t, w, userID) {
+		for j, shown := range []struct {
+			name          string
+			width, height int64
+			scheme        string
+		}{{"phone-light", 390, 844, "light"}, {"desktop-dark", 1280, 900, "dark"}, {"narrow", 320, 640, "light"}, {"desktop-light", 1280, 900, "light"}} {
+			if err := chromedp.Do(ctx, chromium.Scheme(shown.scheme), chromedp.EmulateViewport(shown.width, shown.height), chromedp.Navigate(w.url+address)); err != nil {
+				t.Fatalf("%s: %v", address, err)
+			}
+			state, err := chromedp.Run(ctx, chromedp.Evaluate[string](`JSON.stringify([document.title === "ran", reports.join(), document.documentElement.scrollWidth > innerWidth, document.body.className, document.querySelectorAll("main script, main img, main [onerror]").length])`))
+			if err != nil {
+				t.Fatalf("%s: %v", address, err)
+			}
+			if state != `[false,"",false,"console",0]` {
+				t.Errorf("%s, %s: script ran, CSP reports, overflow, class, elements: %s", address, shown.name, state)
+			}
+			if *screenshots != "" {
+				picture, err := chromedp.Run(ctx, chromedp.FullScreenshot(80))
+				if err != nil {
+					t.Fatal(err)
+				}
+				name := strings.NewReplacer("/", "_", "?", "_", "&", "_").Replace(strings.TrimPrefix(address, "/"))
+				if err := os.WriteFile(filepath.Join(*screenshots, name[:min(len(name), 40)]+"."+shown.name+".jpg"), picture, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if j != i%2 { // axe takes half a second: a page is tested in one of two shapes
+				continue
+			}
+			found, err := chromium.AxeFindings(ctx, source)
+			if err != nil {
+				t.Fatalf("%s: %v", address, err)
+			}
+			for _, f := range found {
+				t.Errorf("%s, %s: %s", address, shown.name, f)
+			}
+		}
+	}
+}
+
+// Reading and changing need no scripts.
+func TestTheConsoleNeedsNoScripts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starting a browser takes seconds")
+	}
+	w := start(t)
+	ctx := signedIn(t, w)
+	err := chromedp.Do(ctx, chromium.Scripts(false), chromedp.Navigate(w.url+"/console/clients/new"),
+		chromedp.SendKeys("#client_name", "Notes"), chromedp.SendKeys("#redirect_uris", "https://notes.example.com/callback"),
+		chromedp.Click("main form button.primary"), chromedp.WaitVisible("#new-secret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := w.root.Clients(t.Context(), api.List{})
+	if err != nil || len(found.Clients) == 0 || found.Clients[0].ClientName != "Notes" {
+		t.Fatalf("clients %v, %v", found, err)
+	}
+}
