@@ -137,7 +137,7 @@ func (r *run) checkClock(context.Context) string {
 	if !r.reached && !r.direct {
 		return "the server does not respond"
 	}
-	skew := r.offset - r.options.Now().Sub(time.Now())
+	skew := r.offset - time.Until(r.options.Now())
 	if skew.Abs() > maxSkew {
 		relation := "ahead of"
 		if skew < 0 {

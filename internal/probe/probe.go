@@ -46,7 +46,7 @@ type Question struct {
 // Key authenticates questions.
 type Key []byte
 
-// String and LogValue are for nobody.
+// String keeps the key out of logs.
 func (Key) String() string { return "[probe key]" }
 
 // errInvalid is the same for every reason: who has no key learns nothing.

@@ -116,8 +116,7 @@ func TestMCPFindings(t *testing.T) {
 		t.Run(f.name, func(t *testing.T) {
 			clientID, authorities, allowed := "", "", "*"
 			if f.client != "" {
-				var site *httptest.Server
-				site = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				site := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					w.Header().Set("Content-Type", "application/json")
 					fmt.Fprint(w, strings.ReplaceAll(f.client, `"ID"`, `"`+clientID+`"`))
 				}))

@@ -330,7 +330,7 @@ func TestDebianPackage(t *testing.T) {
 	start(t, address, command)
 }
 
-// TestUnit checks the restrictions of the unit.
+// TestUnit checks the restrictions of the unit, which must not keep the server from restricting itself.
 func TestUnit(t *testing.T) {
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
