@@ -472,3 +472,28 @@ func rotateBehindCache(t *testing.T, w *world, o *doctor.Options) {
 		}
 	}
 }
+
+// TestSoundIssuerWithAPath has the other shipped file, in which the metadata has locations of its own.
+func TestSoundIssuerWithAPath(t *testing.T) {
+	w := newWorld(t)
+	config := w.config
+	config.Issuer, config.Database = issuer+"/login", "sqlite:"+filepath.Join(t.TempDir(), "v.db")
+	config.Listen = serve(t, config)
+	shipped, err := os.ReadFile("../../deploy/nginx/valetkey-path.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := freeAddress(t)
+	w.run(t, replace(t, string(shipped), "listen 443 ", "listen "+address+" ", "127.0.0.1:8080", config.Listen,
+		"/etc/letsencrypt/live/www.example.com", w.dir, "www.example.com", host), address)
+	report, err := doctor.Run(t.Context(), doctor.Options{
+		Issuer: config.Issuer, Configuration: &config, ConfigurationFile: w.file, Version: valetkey.Version, Roots: w.roots, ConnectTo: address,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(report.Findings) > 0 || !slices.Contains(report.Passed, "discovery") {
+		text, _ := json.MarshalIndent(report, "", "  ")
+		t.Errorf("%s", text)
+	}
+}
