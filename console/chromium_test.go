@@ -41,6 +41,12 @@ func hostileWorld(t *testing.T) (w *world, userID string) {
 	if _, err := w.root.CreateClient(ctx, client, api.Change{}); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := w.root.CreateScope(ctx, "mallory", &api.ScopeMembers{Description: hostile, Claims: []string{hostile}}, api.Change{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.root.CreateResource(ctx, "https://mallory.example.com/", &api.ResourceMembers{Name: hostile, IntrospectionClients: []string{"mallory"}}, api.Change{}); err != nil {
+		t.Fatal(err)
+	}
 	stranger := newBrowser(t, w.url)
 	stranger.get("/authorize?" + url.Values{"client_id": {"mallory"}, "response_type": {"code"}, "redirect_uri": {"javascript:document.title='ran'//" + hostile}, "state": {hostile}}.Encode()).want(http.StatusBadRequest)
 	stranger.get("/authorize?" + url.Values{"client_id": {hostile}, "response_type": {hostile}, "scope": {hostile}}.Encode()).want(http.StatusBadRequest)
@@ -66,6 +72,10 @@ func addresses(t *testing.T, w *world, userID string) []string {
 		switch {
 		case path == "/console/client" || strings.HasPrefix(path, "/console/client/"):
 			path += "?id=mallory"
+		case path == "/console/scope" || path == "/console/scope/delete":
+			path += "?id=mallory"
+		case path == "/console/resource" || path == "/console/resource/delete":
+			path += "?id=https://mallory.example.com/"
 		case path == "/console/user" || strings.HasPrefix(path, "/console/user/"):
 			path += "?id=" + userID
 		case path == "/console/explanation":

@@ -30,7 +30,16 @@ type clientView struct {
 	Members   string // JSON
 	MayChange bool
 	// Secret is a new client secret, which is shown once; "" if there is none.
-	Secret string
+	Secret      string
+	SecretsText string
+	// Grants and Tokens are empty if the user of the console may not see them. NextGrants is the URL of
+	// the next page of grants; "" at the end.
+	Grants                                     []clientGrant
+	Tokens                                     []api.Token
+	NextGrants                                 string
+	MayAddSecret, MayRemoveSecret              bool
+	MayEnd, MayRevoke                          bool
+	MaySeeGrants, MaySeeTokens, MaySeeRefusals bool
 }
 
 func (v *visit) showClient(w http.ResponseWriter, r *http.Request) error {
@@ -38,15 +47,19 @@ func (v *visit) showClient(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return v.writeClient(w, client, "")
+	return v.writeClient(w, r, client, "")
 }
 
-func (v *visit) writeClient(w http.ResponseWriter, client *api.Client, secret string) error {
+func (v *visit) writeClient(w http.ResponseWriter, r *http.Request, client *api.Client, secret string) error {
 	members, err := json.MarshalIndent(client.ClientMembers, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode the client %q: %w", client.ID, err)
 	}
-	return v.write(w, http.StatusOK, "client", nameOf(client), clientView{client, kindOf(client.ClientMembers).title, string(members), v.may(api.ClientsWrite) && client.DeclaredBy == "", secret})
+	view := clientView{Client: client, Kind: kindOf(client.ClientMembers).title, Members: string(members), Secret: secret, MayChange: v.may(api.ClientsWrite) && client.DeclaredBy == ""}
+	if err := v.fillClient(r.Context(), &view, r.URL.Query().Get("cursor")); err != nil {
+		return err
+	}
+	return v.write(w, http.StatusOK, "client", nameOf(client), view)
 }
 
 // nameOf returns the name of a client, or its ID if it has none.
@@ -68,7 +81,7 @@ func (v *visit) createClient(w http.ResponseWriter, r *http.Request) error {
 		return v.clientRefused(w, form, err)
 	}
 	// The secret is only in this response: a page that could be loaded again would have to keep it.
-	return v.writeClient(w, &created.Client, created.Secret)
+	return v.writeClient(w, r, &created.Client, created.Secret)
 }
 
 func (v *visit) showEditClient(w http.ResponseWriter, r *http.Request) error {

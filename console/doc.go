@@ -8,6 +8,8 @@
 //	page.go      how a page is rendered; notices
 //	overview.go  the first page
 //	clients.go   clients; clientform.go has their form
+//	clientaccess.go secrets, grants and tokens of a client
+//	scopes.go resources.go registrations.go keys.go
 //	users.go     users
 //	confirm.go   a question before something ends
 //	explanations.go preview.go audit.go outbox.go

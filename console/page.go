@@ -186,6 +186,8 @@ func (v *visit) write(w http.ResponseWriter, status int, name, title string, dat
 var notices = map[string]string{
 	"client-created": "The client was created.",
 	"client-changed": "The client was changed.",
+	"secret-removed": "The older secret was removed.",
+	"client-ended":   "Every code and token of the client has ended.",
 	"client-deleted": "The client was deleted. Nothing that was issued to it works anymore.",
 
 	"user-created":   "The account was created. Its user cannot sign in yet: create a link for them below.",
@@ -196,6 +198,17 @@ var notices = map[string]string{
 	"session-ended":  "The session has ended, with what was issued in it.",
 	"token-ended":    "The token has ended.",
 	"grant-revoked":  "The application has lost its access to this account.",
+
+	"client-grant-revoked": "The user’s consent and the tokens that were issued with it have ended.",
+	"scope-created":        "The scope was created.",
+	"scope-changed":        "The scope was changed.",
+	"scope-deleted":        "The scope was deleted.",
+	"resource-created":     "The API was created.",
+	"resource-changed":     "The API was changed.",
+	"resource-deleted":     "The API was deleted.",
+	"registration-revoked": "The initial access token was revoked.",
+	"keys-rotated":         "The keys were replaced.",
+	"key-retired":          "The key was removed. Nothing that it signed is valid any longer.",
 
 	"message-retried": "The message is sent now.",
 	"message-dropped": "The message was dropped.",
