@@ -18,15 +18,21 @@ type serverDatabase struct {
 }
 
 func (d *serverDatabase) configuration() (configuration.Configuration, error) {
-	config, err := configurationOf(d.Config)
+	config, err := databaseOf(d.Config, d.Database)
 	if err != nil {
 		return config, err
 	}
-	config.Database = cmp.Or(d.Database, config.Database, configuration.DefaultDatabase)
 	if path := missingFile(config.Database); path != "" {
 		return config, usageError{fmt.Errorf("there is no database at %s: pass --database, or the configuration file with --config", path)}
 	}
 	return config, nil
+}
+
+// databaseOf returns the configuration of a file and the environment, with the database of a flag if it is set.
+func databaseOf(file, flag string) (configuration.Configuration, error) {
+	config, err := configurationOf(file)
+	config.Database = cmp.Or(flag, config.Database, configuration.DefaultDatabase)
+	return config, err
 }
 
 // open opens the database, which the caller closes. A server may be using it.

@@ -33,6 +33,8 @@ type commandLine struct {
 	Diff         diffCommand         `cmd:"" help:"Show what apply would change."`
 	Registration registrationCommand `cmd:"" help:"Manage initial access tokens for dynamic client registration."`
 	Audit        auditCommand        `cmd:"" help:"Search, verify and export the log of who changed what."`
+	Backup       backupCommand       `cmd:"" help:"Copy the database of a running server to a file (SQLite)."`
+	Restore      restoreCommand      `cmd:"" help:"Put a backup in place, after checking it (SQLite)."`
 	Explain      explainCommand      `cmd:"" help:"Explain why a request was refused, given the reference in the error."`
 	Keys         keysCommand         `cmd:"" help:"List or rotate the signing keys."`
 	Users        usersCommand        `cmd:"" help:"List, show, invite, disable and delete users, and set their passwords."`

@@ -1,6 +1,7 @@
 // Package database opens the database of a configuration, encrypted under its master key.
 //
 //	masterkey.go  finding the master key, or creating it
+//	restore.go    putting a backup in place
 package database
 
 import (
@@ -20,7 +21,10 @@ type Database struct {
 	Secret []byte
 }
 
-const enginePurpose = "valetkey engine"
+const (
+	enginePurpose = "valetkey engine"
+	sealPurpose   = "valetkey seal"
+)
 
 // MailPurpose is the purpose for which Derive derives the key of mail.Config from Database.Secret.
 const MailPurpose = "valetkey mail"
@@ -35,7 +39,7 @@ func Open(ctx context.Context, c *configuration.Configuration, log *slog.Logger)
 	if err != nil {
 		return nil, err
 	}
-	sealing, err := Derive(master, "valetkey seal")
+	sealing, err := Derive(master, sealPurpose)
 	if err != nil {
 		return nil, err
 	}

@@ -24,16 +24,16 @@ import (
 // from before the backup work again, but only with the same master key.
 func TestBackupAndRestore(t *testing.T) {
 	t.Run("SQLite", func(t *testing.T) {
-		sqlite3 := program(t, "sqlite3")
+		valetkey := buildProgram(t)
 		dir := t.TempDir()
 		database := filepath.Join(dir, "valetkey.db")
 		backUpAndRestore(t, "sqlite:"+database, func() (restored string) {
 			backup := filepath.Join(dir, "backup.db")
-			command(t, sqlite3, database, "VACUUM INTO '"+backup+"'")
-			elsewhere := t.TempDir()
-			copyFile(t, backup, filepath.Join(elsewhere, "valetkey.db"))
-			copyFile(t, database+".key", filepath.Join(elsewhere, "valetkey.db.key"))
-			return "sqlite:" + filepath.Join(elsewhere, "valetkey.db")
+			command(t, valetkey, "backup", backup, "--database", "sqlite:"+database)
+			elsewhere := filepath.Join(t.TempDir(), "valetkey.db")
+			copyFile(t, database+".key", elsewhere+".key")
+			command(t, valetkey, "restore", backup, "--database", "sqlite:"+elsewhere)
+			return "sqlite:" + elsewhere
 		})
 	})
 	t.Run("PostgreSQL", func(t *testing.T) {

@@ -1,0 +1,91 @@
+package database
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/valetkey/valetkey/configuration"
+	"github.com/valetkey/valetkey/storage/sqldb"
+)
+
+// Restore puts a backup in the place of the SQLite database of a configuration. Before it changes
+// anything, it checks that the backup is complete and that the master key of the configuration opens it;
+// the copy that it has checked is the one that it puts in place, with the schema of this program. A
+// database that is there already is replaced only with force, if no server uses it, and is kept under
+// another name, which Restore returns.
+func Restore(ctx context.Context, c *configuration.Configuration, backup string, force bool, now time.Time) (kept string, err error) {
+	path, ok := strings.CutPrefix(c.Database, "sqlite:")
+	if !ok || path == ":memory:" {
+		return "", errors.New("restore: the database is not a SQLite file; restore PostgreSQL with pg_restore")
+	}
+	_, err = os.Stat(path)
+	exists := err == nil
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return "", fmt.Errorf("restore: %w", err)
+	case exists && !force:
+		return "", fmt.Errorf("restore: %s exists: nothing was changed. Use --force to replace it; the present database is kept under another name", path)
+	}
+	master, create, err := findMasterKey(c)
+	switch {
+	case create != "":
+		return "", fmt.Errorf("restore: there is no master key at %s: put the key of the backup there first, or set %s", create, configuration.MasterKeyVariable)
+	case err != nil:
+		return "", fmt.Errorf("restore: %w", err)
+	}
+	if err := sqldb.CheckBackup(ctx, backup); err != nil {
+		return "", fmt.Errorf("restore: %w", err)
+	}
+	copied := path + ".restoring"
+	if err := sqldb.CopyFile(backup, copied); err != nil {
+		return "", fmt.Errorf("restore: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			for _, name := range []string{copied, copied + "-wal", copied + "-shm"} {
+				if removed := os.Remove(name); removed != nil && !errors.Is(removed, fs.ErrNotExist) {
+					err = errors.Join(err, removed)
+				}
+			}
+		}
+	}()
+	if err := checkOpens(ctx, copied, master); err != nil {
+		return "", fmt.Errorf("restore: nothing was changed: %w", err)
+	}
+	if exists {
+		if err := sqldb.Release(ctx, path); err != nil {
+			return "", fmt.Errorf("restore: nothing was changed: %w", err)
+		}
+		kept = path + ".before-" + now.UTC().Format("20060102T150405Z")
+		if err := os.Link(path, kept); err != nil {
+			return "", fmt.Errorf("restore: keep the present database: %w", err)
+		}
+	}
+	if err := sqldb.Replace(copied, path); err != nil {
+		return kept, fmt.Errorf("restore: %w", err)
+	}
+	return kept, nil
+}
+
+// checkOpens opens a database with a master key, which also brings it to the schema of this program, and
+// leaves it as one file.
+func checkOpens(ctx context.Context, path string, master []byte) error {
+	sealing, err := Derive(master, sealPurpose)
+	if err != nil {
+		return err
+	}
+	store, err := sqldb.Open(ctx, "sqlite:"+path, sqldb.Config{MasterKey: sealing, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	if err := store.Close(); err != nil {
+		return err
+	}
+	return sqldb.Release(ctx, path)
+}
