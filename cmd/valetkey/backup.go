@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/valetkey/valetkey/internal/database"
-	"github.com/valetkey/valetkey/storage/sqldb"
 )
 
 type backupCommand struct {
@@ -24,30 +22,18 @@ func (backupCommand) Help() string {
 		"Example: valetkey backup /var/backups/valetkey/$(date +%F).db --config valetkey.yaml"
 }
 
-// errPostgreSQLBackup says how PostgreSQL is backed up.
-var errPostgreSQLBackup = errors.New(`the database is PostgreSQL, which has its own tools:
-
-  pg_dump --format=custom --file=FILE "$DATABASE"
-  pg_restore --no-owner --exit-on-error --single-transaction --dbname="$RESTORED" FILE
-
-docs/guides/deploy.md has the details`)
-
 // Run writes a backup.
 func (c *backupCommand) Run(ctx context.Context, o *output) error {
 	config, err := c.configuration()
 	if err != nil {
 		return err
 	}
-	path, ok := strings.CutPrefix(config.Database, "sqlite:")
-	if !ok {
-		return usageError{errPostgreSQLBackup}
-	}
 	began := time.Now()
-	err = sqldb.BackUp(ctx, path, c.File, func(written, size int64) {
+	err = database.BackUp(ctx, &config, c.File, func(written, size int64) {
 		fmt.Fprintf(o.log, "%s of about %s\n", mebibytes(written), mebibytes(size))
 	})
 	if err != nil {
-		return err
+		return backupError(err)
 	}
 	info, err := os.Stat(c.File)
 	if err != nil {
@@ -58,6 +44,13 @@ func (c *backupCommand) Run(ctx context.Context, o *output) error {
 	}
 	fmt.Fprintf(o.out, "%s (%s)\nThe master key is not in it. Without the key, the backup is of no use: keep a copy of the key, not next to the backup.\n", c.File, mebibytes(info.Size()))
 	return nil
+}
+
+func backupError(err error) error {
+	if errors.Is(err, database.ErrPostgreSQLBackup) {
+		return usageError{err}
+	}
+	return err
 }
 
 func mebibytes(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
@@ -84,12 +77,9 @@ func (c *restoreCommand) Run(ctx context.Context, o *output) error {
 	if err != nil {
 		return err
 	}
-	if !strings.HasPrefix(config.Database, "sqlite:") {
-		return usageError{errPostgreSQLBackup}
-	}
 	kept, err := database.Restore(ctx, &config, c.File, c.Force, time.Now())
 	if err != nil {
-		return err
+		return backupError(err)
 	}
 	if c.JSON {
 		return printJSON(o.out, map[string]any{"database": config.Database, "kept": kept})

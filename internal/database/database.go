@@ -1,7 +1,7 @@
 // Package database opens the database of a configuration, encrypted under its master key.
 //
 //	masterkey.go  finding the master key, or creating it
-//	restore.go    putting a backup in place
+//	backup.go     backups of SQLite databases
 package database
 
 import (

@@ -14,15 +14,44 @@ import (
 	"github.com/valetkey/valetkey/storage/sqldb"
 )
 
+// ErrPostgreSQLBackup says how a PostgreSQL database is backed up and restored.
+var ErrPostgreSQLBackup = errors.New(`the database is PostgreSQL, which has its own tools:
+
+  pg_dump --format=custom --file=FILE "$DATABASE"
+  pg_restore --no-owner --exit-on-error --single-transaction --dbname="$RESTORED" FILE
+
+docs/guides/deploy.md has the details`)
+
+// sqliteFile returns the path of the SQLite database of a configuration.
+func sqliteFile(c *configuration.Configuration) (string, error) {
+	path, ok := strings.CutPrefix(c.Database, "sqlite:")
+	switch {
+	case !ok:
+		return "", ErrPostgreSQLBackup
+	case path == ":memory:":
+		return "", errors.New("the database is in memory")
+	}
+	return path, nil
+}
+
+// BackUp copies the SQLite database of a configuration to a new file; see sqldb.BackUp.
+func BackUp(ctx context.Context, c *configuration.Configuration, to string, progress func(written, size int64)) error {
+	path, err := sqliteFile(c)
+	if err != nil {
+		return err
+	}
+	return sqldb.BackUp(ctx, path, to, progress)
+}
+
 // Restore puts a backup in the place of the SQLite database of a configuration. Before it changes
 // anything, it checks that the backup is complete and that the master key of the configuration opens it;
 // the copy that it has checked is the one that it puts in place, with the schema of this program. A
 // database that is there already is replaced only with force, if no server uses it, and is kept under
 // another name, which Restore returns.
 func Restore(ctx context.Context, c *configuration.Configuration, backup string, force bool, now time.Time) (kept string, err error) {
-	path, ok := strings.CutPrefix(c.Database, "sqlite:")
-	if !ok || path == ":memory:" {
-		return "", errors.New("restore: the database is not a SQLite file; restore PostgreSQL with pg_restore")
+	path, err := sqliteFile(c)
+	if err != nil {
+		return "", err
 	}
 	_, err = os.Stat(path)
 	exists := err == nil
