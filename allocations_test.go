@@ -121,7 +121,6 @@ func (m *measured) requests() []measuredRequest {
 }
 
 const (
-	measuredIssuer   = "https://login.example.com"
 	measuredCallback = "https://app.example.com/callback"
 	measuredVerifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
 )

@@ -75,6 +75,7 @@ func newCollector(t *testing.T) *collector {
 }
 
 const (
+	measuredIssuer   = "https://login.example.com"
 	observedCallback = "https://app.example.com/callback"
 	observedVerifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
 )

@@ -181,7 +181,7 @@ func Decode(text string) (Record, error) {
 
 // LogValue shows what identifies the record.
 func (r Record) LogValue() slog.Value {
-	return slog.GroupValue(slog.String("id", r.ID), slog.String("event", r.Event))
+	return slog.GroupValue(slog.String("id", r.ID), slog.String("name", r.Event))
 }
 
 // clean returns a text that every database stores, at most maxText bytes.
