@@ -33,6 +33,9 @@ func (c *Configuration) validate(report reporter) {
 	if c.TLS != nil && (c.TLS.Certificate == "" || c.TLS.Key == "") {
 		report("tls", "both certificate and key are required")
 	}
+	if len(c.MasterKeyCommand) > 0 && c.MasterKeyFile != "" {
+		report("master_key_command", "master_key_file names the key too: only one of them can be set")
+	}
 	c.validateMutualTLS(report)
 	for i, proxy := range c.TrustedProxies {
 		if _, err := clientaddress.ParseNetwork(proxy); err != nil {

@@ -64,6 +64,9 @@ type Configuration struct {
 	// MasterKeyFile contains 32 bytes in base64url. The environment variable
 	// VALETKEY_MASTER_KEY overrides it.
 	MasterKeyFile string `json:"master_key_file,omitempty"`
+	// MasterKeyCommand is a program with its arguments that prints the key, so that a key management
+	// service can hold it. It runs at start, without a shell, and has 30 seconds.
+	MasterKeyCommand []string `json:"master_key_command,omitempty"`
 	// ServiceName is the name of the service on the pages.
 	ServiceName string `json:"service_name,omitempty"`
 	// Theme is how the pages and messages look.

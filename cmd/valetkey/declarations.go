@@ -43,7 +43,9 @@ func (f *declarationFiles) read() (configuration.Configuration, error) {
 			return all, usageError{err}
 		}
 		all.Database = cmp.Or(all.Database, c.Database)
-		all.MasterKeyFile = cmp.Or(all.MasterKeyFile, c.MasterKeyFile)
+		if all.MasterKeyFile == "" && len(all.MasterKeyCommand) == 0 {
+			all.MasterKeyFile, all.MasterKeyCommand = c.MasterKeyFile, c.MasterKeyCommand
+		}
 		all.Add(c.Declarations)
 		if source := cmp.Or(c.Source, c.Issuer); i == 0 {
 			all.Source, all.Modified = source, c.Modified

@@ -1,6 +1,7 @@
 // Package database opens the database of a configuration, encrypted under its master key.
 //
 //	masterkey.go  finding the master key, or creating it
+//	keycommand.go a master key that a command prints
 //	backup.go     backups of SQLite databases
 package database
 

@@ -18,9 +18,13 @@ import (
 
 const masterKeyBytes = 32
 
-// masterKey returns the key from which all others are derived. It is in the environment, in the
-// file that the configuration names, or, for a SQLite database, in a file next to it, which is
-// created at the first start.
+// masterKeyCredential is the name of the systemd credential with the master key (LoadCredential= or
+// LoadCredentialEncrypted=).
+const masterKeyCredential = "valetkey.master_key"
+
+// masterKey returns the key from which all others are derived. It comes from the environment, the file
+// that the configuration names, the command that it names, a systemd credential, or, for a SQLite
+// database, a file next to it, which is created at the first start.
 func masterKey(c *configuration.Configuration) ([]byte, error) {
 	key, create, err := findMasterKey(c)
 	if create != "" {
@@ -40,9 +44,19 @@ func findMasterKey(c *configuration.Configuration) (key []byte, create string, e
 		key, err = readMasterKey(c.MasterKeyFile)
 		return key, "", err
 	}
+	if len(c.MasterKeyCommand) > 0 {
+		key, err = runKeyCommand(c.MasterKeyCommand)
+		return key, "", err
+	}
+	if directory := os.Getenv("CREDENTIALS_DIRECTORY"); directory != "" {
+		key, err = readMasterKey(filepath.Join(directory, masterKeyCredential))
+		if !errors.Is(err, fs.ErrNotExist) {
+			return key, "", err
+		}
+	}
 	path, ok := strings.CutPrefix(c.Database, "sqlite:")
 	if !ok {
-		return nil, "", errors.New("PostgreSQL requires a master key, the same for all nodes: set VALETKEY_MASTER_KEY or master_key_file; create one with `openssl rand -base64 32`")
+		return nil, "", errors.New("PostgreSQL requires a master key, the same for all nodes: set VALETKEY_MASTER_KEY, master_key_file or master_key_command; create one with `openssl rand -base64 32`")
 	}
 	if path == ":memory:" {
 		key = make([]byte, masterKeyBytes)

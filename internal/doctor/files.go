@@ -30,7 +30,7 @@ func secretFilesOf(c *configuration.Configuration, file string) []secretFile {
 	}
 	add("files.master_key_readable", c.MasterKeyFile)
 	if path, ok := strings.CutPrefix(databaseOf(c), "sqlite:"); ok && path != ":memory:" {
-		if c.MasterKeyFile == "" && os.Getenv(configuration.MasterKeyVariable) == "" {
+		if c.MasterKeyFile == "" && len(c.MasterKeyCommand) == 0 && os.Getenv(configuration.MasterKeyVariable) == "" {
 			add("files.master_key_readable", path+".key")
 		}
 		add("files.database_readable", path, path+"-wal")
