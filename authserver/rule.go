@@ -75,11 +75,23 @@ func clip(s string) string {
 	return s
 }
 
+// ifShort returns input from outside for a trace; "" if it is so long that it would have to be cut.
+func ifShort(s string) string {
+	const limit = 512
+	if len(s) > limit {
+		return ""
+	}
+	return s
+}
+
 // trace returns the trace of the request so far.
 func (c *call) trace(err error) record.Trace {
 	t := record.Trace{Time: c.now.UTC(), Endpoint: c.endpoint.path, Checks: make([]record.Check, len(c.rungs))}
 	if c.client != nil {
 		t.ClientID = c.client.ID
+		if c.endpoint.path == "/authorize" || c.endpoint.path == parPath {
+			t.RedirectURI, t.Scope = ifShort(c.params.get("redirect_uri")), ifShort(c.params.get("scope"))
+		}
 	}
 	for i, r := range c.rungs {
 		t.Checks[i] = record.Check{Rule: r.rule.must, Section: r.rule.section, OK: r.ok, Detail: r.detail}

@@ -72,6 +72,8 @@ func addresses(t *testing.T, w *world, userID string) []string {
 		switch {
 		case path == "/console/client" || strings.HasPrefix(path, "/console/client/"):
 			path += "?id=mallory"
+		case path == "/console/recipe":
+			path += "?id=grafana"
 		case path == "/console/scope" || path == "/console/scope/delete":
 			path += "?id=mallory"
 		case path == "/console/resource" || path == "/console/resource/delete":

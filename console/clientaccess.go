@@ -113,6 +113,8 @@ func (v *visit) endClientToken(w http.ResponseWriter, r *http.Request) error {
 // secretsText says how many secrets a client has.
 func secretsText(client *api.Client) string {
 	switch {
+	case client.TokenEndpointAuthMethod == oauth.AuthMethodNone && client.Secrets == 0:
+		return "None: everybody can read what the application contains, so it does not authenticate"
 	case !usesSecret(client) && client.Secrets == 0:
 		return "None: it authenticates with " + client.TokenEndpointAuthMethod
 	case client.Secrets == 1:
@@ -131,6 +133,8 @@ func (v *visit) fillClient(ctx context.Context, view *clientView, cursor string)
 	view.MayEnd, view.MayRevoke = v.may(api.SessionsWrite), v.may(api.GrantsWrite)
 	view.MaySeeGrants, view.MaySeeTokens = v.may(api.GrantsRead), v.may(api.SessionsRead)
 	view.MaySeeRefusals = v.may(api.ExplanationsRead)
+	view.Waiting = waiting(view.ClientMembers)
+	view.MayWait = view.MayChange && view.MaySeeRefusals && isWeb(view.ClientMembers)
 	if view.MaySeeGrants {
 		list := api.List{Limit: 20, Cursor: cursor}
 		next := ""

@@ -58,6 +58,7 @@ type clientForm struct {
 	LogoutURIs    string
 	Scope         string
 	URI           string
+	Wait          bool // for the first request, which has the redirect URI
 	SkipConsent   bool
 	Disabled      bool
 	// JSON has all members, if the form for that was submitted.
@@ -69,7 +70,7 @@ func readClientForm(form url.Values) clientForm {
 	return clientForm{
 		Editing: form.Get("id"), ETag: form.Get("etag"), ID: strings.TrimSpace(form.Get("client_id")), Name: strings.TrimSpace(form.Get("client_name")),
 		Kind: form.Get("kind"), RedirectURIs: form.Get("redirect_uris"), LogoutURIs: form.Get("post_logout_redirect_uris"),
-		Scope: form.Get("scope"), URI: strings.TrimSpace(form.Get("client_uri")), SkipConsent: form.Has("skip_consent"), Disabled: form.Has("disabled"), JSON: form.Get("members"),
+		Scope: form.Get("scope"), URI: strings.TrimSpace(form.Get("client_uri")), Wait: form.Has("wait"), SkipConsent: form.Has("skip_consent"), Disabled: form.Has("disabled"), JSON: form.Get("members"),
 	}
 }
 

@@ -40,6 +40,8 @@ type clientView struct {
 	MayAddSecret, MayRemoveSecret              bool
 	MayEnd, MayRevoke                          bool
 	MaySeeGrants, MaySeeTokens, MaySeeRefusals bool
+	// Waiting is set if the client has no redirect URI yet, MayWait if the user may accept one.
+	Waiting, MayWait bool
 }
 
 func (v *visit) showClient(w http.ResponseWriter, r *http.Request) error {
@@ -76,7 +78,11 @@ func (v *visit) showNewClient(w http.ResponseWriter, r *http.Request) error {
 
 func (v *visit) createClient(w http.ResponseWriter, r *http.Request) error {
 	form := readClientForm(r.PostForm)
-	created, err := v.api.CreateClient(r.Context(), &api.NewClient{ID: form.ID, ClientMembers: form.members(api.ClientMembers{})}, api.Change{})
+	members := form.members(api.ClientMembers{})
+	if form.Wait && len(members.RedirectURIs) == 0 && isWeb(members) {
+		members.RedirectURIs = []string{waitingURI}
+	}
+	created, err := v.api.CreateClient(r.Context(), &api.NewClient{ID: form.ID, ClientMembers: members}, api.Change{})
 	if err != nil {
 		return v.clientRefused(w, form, err)
 	}

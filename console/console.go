@@ -68,6 +68,9 @@ type page struct {
 	// form is set if the page has a form whose content would be lost if the user had to prove again who
 	// they are when it is submitted.
 	form bool
+	// needs is a permission without which the page is refused before it shows a form; "" for none. The
+	// API checks every change again.
+	needs api.Permission
 	// back is the page from which a page without a GET is used.
 	back string
 }
@@ -77,36 +80,40 @@ type page struct {
 var pages = [...]page{
 	{path: "", section: "overview", get: (*visit).showOverview},
 	{path: "/clients", section: "clients", get: (*visit).showClients},
-	{path: "/clients/new", section: "clients", get: (*visit).showNewClient, post: (*visit).createClient, form: true},
+	{path: "/clients/new", section: "clients", get: (*visit).showNewClient, post: (*visit).createClient, form: true, needs: api.ClientsWrite},
 	{path: "/client", section: "clients", get: (*visit).showClient},
-	{path: "/client/edit", section: "clients", get: (*visit).showEditClient, post: (*visit).editClient, form: true},
-	{path: "/client/delete", section: "clients", get: (*visit).showDeleteClient, post: (*visit).deleteClient, form: true},
+	{path: "/client/edit", section: "clients", get: (*visit).showEditClient, post: (*visit).editClient, form: true, needs: api.ClientsWrite},
+	{path: "/client/delete", section: "clients", get: (*visit).showDeleteClient, post: (*visit).deleteClient, form: true, needs: api.ClientsWrite},
 	{path: "/client/secrets/add", section: "clients", back: "/client", post: (*visit).addClientSecret},
-	{path: "/client/secrets/remove", section: "clients", get: (*visit).showRemoveClientSecret, post: (*visit).removeClientSecret, form: true},
-	{path: "/client/end", section: "clients", get: (*visit).showEndClient, post: (*visit).endClient, form: true},
+	{path: "/client/secrets/remove", section: "clients", get: (*visit).showRemoveClientSecret, post: (*visit).removeClientSecret, form: true, needs: api.ClientsWrite},
+	{path: "/client/end", section: "clients", get: (*visit).showEndClient, post: (*visit).endClient, form: true, needs: api.SessionsWrite},
 	{path: "/client/grants/revoke", section: "clients", back: "/client", post: (*visit).revokeClientGrant},
 	{path: "/client/tokens/end", section: "clients", back: "/client", post: (*visit).endClientToken},
+	{path: "/client/wait", section: "clients", get: (*visit).showWait, post: (*visit).answerRequest, form: true, needs: api.ClientsWrite},
+	{path: "/recipes", section: "clients", get: (*visit).showRecipes, needs: api.ClientsWrite},
+	{path: "/recipe", section: "clients", get: (*visit).showRecipe, post: (*visit).createFromRecipe, form: true, needs: api.ClientsWrite},
+	{path: "/welcome", section: "overview", get: (*visit).showWelcome},
 	{path: "/scopes", section: "scopes", get: (*visit).showScopes},
-	{path: "/scopes/new", section: "scopes", get: (*visit).showNewScope, post: (*visit).createScope, form: true},
+	{path: "/scopes/new", section: "scopes", get: (*visit).showNewScope, post: (*visit).createScope, form: true, needs: api.ScopesWrite},
 	{path: "/scope", section: "scopes", get: (*visit).showScope, post: (*visit).editScope, form: true},
-	{path: "/scope/delete", section: "scopes", get: (*visit).showDeleteScope, post: (*visit).deleteScope, form: true},
+	{path: "/scope/delete", section: "scopes", get: (*visit).showDeleteScope, post: (*visit).deleteScope, form: true, needs: api.ScopesWrite},
 	{path: "/resources", section: "resources", get: (*visit).showResources},
-	{path: "/resources/new", section: "resources", get: (*visit).showNewResource, post: (*visit).createResource, form: true},
+	{path: "/resources/new", section: "resources", get: (*visit).showNewResource, post: (*visit).createResource, form: true, needs: api.ResourcesWrite},
 	{path: "/resource", section: "resources", get: (*visit).showResource, post: (*visit).editResource, form: true},
-	{path: "/resource/delete", section: "resources", get: (*visit).showDeleteResource, post: (*visit).deleteResource, form: true},
+	{path: "/resource/delete", section: "resources", get: (*visit).showDeleteResource, post: (*visit).deleteResource, form: true, needs: api.ResourcesWrite},
 	{path: "/registrations", section: "registrations", get: (*visit).showRegistrations},
-	{path: "/registrations/new", section: "registrations", get: (*visit).showNewRegistration, post: (*visit).createRegistration, form: true},
-	{path: "/registrations/revoke", section: "registrations", get: (*visit).showRevokeRegistration, post: (*visit).revokeRegistration, form: true},
+	{path: "/registrations/new", section: "registrations", get: (*visit).showNewRegistration, post: (*visit).createRegistration, form: true, needs: api.RegistrationsWrite},
+	{path: "/registrations/revoke", section: "registrations", get: (*visit).showRevokeRegistration, post: (*visit).revokeRegistration, form: true, needs: api.RegistrationsWrite},
 	{path: "/keys", section: "keys", get: (*visit).showKeys},
-	{path: "/keys/rotate", section: "keys", get: (*visit).showRotateKeys, post: (*visit).rotateKeys, form: true},
-	{path: "/keys/retire", section: "keys", get: (*visit).showRetireKey, post: (*visit).retireKey, form: true},
+	{path: "/keys/rotate", section: "keys", get: (*visit).showRotateKeys, post: (*visit).rotateKeys, form: true, needs: api.KeysWrite},
+	{path: "/keys/retire", section: "keys", get: (*visit).showRetireKey, post: (*visit).retireKey, form: true, needs: api.KeysWrite},
 	{path: "/users", section: "users", get: (*visit).showUsers},
-	{path: "/users/new", section: "users", get: (*visit).showNewUser, post: (*visit).createUser, form: true},
-	{path: "/users/invite", section: "users", get: (*visit).showInvite, post: (*visit).invite, form: true},
+	{path: "/users/new", section: "users", get: (*visit).showNewUser, post: (*visit).createUser, form: true, needs: api.UsersWrite},
+	{path: "/users/invite", section: "users", get: (*visit).showInvite, post: (*visit).invite, form: true, needs: api.UsersWrite},
 	{path: "/user", section: "users", get: (*visit).showUser},
-	{path: "/user/edit", section: "users", get: (*visit).showEditUser, post: (*visit).editUser, form: true},
-	{path: "/user/delete", section: "users", get: (*visit).showDeleteUser, post: (*visit).deleteUser, form: true},
-	{path: "/user/end", section: "users", get: (*visit).showEndUser, post: (*visit).endUser, form: true},
+	{path: "/user/edit", section: "users", get: (*visit).showEditUser, post: (*visit).editUser, form: true, needs: api.UsersWrite},
+	{path: "/user/delete", section: "users", get: (*visit).showDeleteUser, post: (*visit).deleteUser, form: true, needs: api.UsersWrite},
+	{path: "/user/end", section: "users", get: (*visit).showEndUser, post: (*visit).endUser, form: true, needs: api.SessionsWrite},
 	{path: "/user/role", section: "users", back: "/user", post: (*visit).setRole},
 	{path: "/user/recovery", section: "users", back: "/user", post: (*visit).createRecovery},
 	{path: "/user/methods/remove", section: "users", back: "/user", post: (*visit).removeMethod},
@@ -241,6 +248,9 @@ func (c *Console) serve(w http.ResponseWriter, r *http.Request, p *page, handle 
 		api: c.config.API.Connect(manage.Caller{UserID: who.User.ID, Address: c.config.RemoteAddr(r)})}
 	if v.me, err = v.api.Whoami(r.Context()); err != nil {
 		return v.refused(w, err)
+	}
+	if p.needs != "" && !v.may(p.needs) {
+		return v.refused(w, &api.Problem{Status: http.StatusForbidden, Title: "your role does not allow it: it lacks " + string(p.needs)})
 	}
 	if p.needsProof(r, who, time.Now()) {
 		c.config.Frame.Confirm(w, returnTo(r, p))

@@ -9,6 +9,9 @@
 //	overview.go  the first page
 //	clients.go   clients; clientform.go has their form
 //	clientaccess.go secrets, grants and tokens of a client
+//	recipes.go   known applications; recipetable.go has them
+//	wait.go      the first request of a client whose redirect URI is not known
+//	welcome.go   first steps on a new server
 //	scopes.go resources.go registrations.go keys.go
 //	users.go     users
 //	confirm.go   a question before something ends

@@ -10,3 +10,12 @@ func Paths() []string {
 	}
 	return paths
 }
+
+// Recipes returns the IDs of the known applications.
+func Recipes() []string {
+	var ids []string
+	for i := range recipes {
+		ids = append(ids, recipes[i].id)
+	}
+	return ids
+}

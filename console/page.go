@@ -184,11 +184,12 @@ func (v *visit) write(w http.ResponseWriter, status int, name, title string, dat
 
 // notices are the texts that a page shows after something was done.
 var notices = map[string]string{
-	"client-created": "The client was created.",
-	"client-changed": "The client was changed.",
-	"secret-removed": "The older secret was removed.",
-	"client-ended":   "Every code and token of the client has ended.",
-	"client-deleted": "The client was deleted. Nothing that was issued to it works anymore.",
+	"client-created":   "The client was created.",
+	"client-changed":   "The client was changed.",
+	"request-accepted": "The redirect URI was added. The next request with it is accepted within a second.",
+	"secret-removed":   "The older secret was removed.",
+	"client-ended":     "Every code and token of the client has ended.",
+	"client-deleted":   "The client was deleted. Nothing that was issued to it works anymore.",
 
 	"user-created":   "The account was created. Its user cannot sign in yet: create a link for them below.",
 	"user-changed":   "The account was changed.",

@@ -377,8 +377,8 @@ func TestLG37_SetupWorksOnce(t *testing.T) {
 	page.want(t, 200, "There are no users yet")
 	b.post("/setup", with(page.hidden(), "username", "root", "password", "short")).want(t, 400, "too short", `value="root"`)
 	b.post("/setup", with(page.hidden(), "username", "a b", "password", password)).want(t, 400, `role="alert"`)
-	b.post("/setup", with(page.hidden(), "username", "root", "email", "root@example.com", "password", password)).redirectedTo(t, "/account")
-	b.get("/account").want(t, 200, "root", "Administrator", "Welcome! You are the administrator of this service.")
+	b.post("/setup", with(page.hidden(), "username", "root", "email", "root@example.com", "password", password)).redirectedTo(t, "/console/welcome")
+	b.get("/account").want(t, 200, "root", "Administrator", `href="/console"`, "Manage this server", "Welcome! You are the administrator of this service.")
 	b.get("/setup?token="+token).want(t, 404, "restart the server")
 	b.post("/setup", with(page.hidden(), "username", "second", "password", password)).want(t, 404)
 }

@@ -9,6 +9,9 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
+// welcomePath is the page of the console with the next steps for the first administrator.
+const welcomePath = "/console/welcome"
+
 type setupView struct {
 	Token string
 	newPersonView
@@ -43,7 +46,7 @@ func (s *session) setUp(w http.ResponseWriter, r *http.Request) error {
 		if _, _, err := s.begin(w, r, now, user, []identity.ProvedMethod{{Method: identity.MethodPassword, At: now}}); err != nil {
 			return err
 		}
-		return s.notify(w, "setup")
+		return s.notifyAt(w, welcomePath, "setup")
 	}
 	if errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrSpent) {
 		s.ErrorPage(w, r, pageError(http.StatusNotFound, pageSetupOver))

@@ -10,7 +10,11 @@ type Trace struct {
 	Time     time.Time `json:"time"`
 	Endpoint string    `json:"endpoint"` // path below the issuer
 	ClientID string    `json:"client_id,omitempty"`
-	Checks   []Check   `json:"checks"`
+	// RedirectURI and Scope are those of a request at the authorization endpoint; "" for others, and for
+	// a value that is too long. They are as sent, so nobody has checked them.
+	RedirectURI string  `json:"redirect_uri,omitempty"`
+	Scope       string  `json:"scope,omitempty"`
+	Checks      []Check `json:"checks"`
 	// Error and Description are those of the response; "" for an accepted request.
 	Error       string `json:"error,omitempty"`
 	Description string `json:"error_description,omitempty"`
