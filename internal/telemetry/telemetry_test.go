@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -262,8 +263,9 @@ func TestMetricsAreSent(t *testing.T) {
 func TestAReceiverThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		observed, receiver := newObserved(t, 1)
-		status := http.StatusServiceUnavailable
-		receiver.status = func() int { return status }
+		var status atomic.Int64
+		status.Store(http.StatusServiceUnavailable)
+		receiver.status = func() int { return int(status.Load()) }
 		var log bytes.Buffer
 		run(t, observed, slog.New(slog.NewTextHandler(&log, nil)), func() {
 			for range 3 * maxQueued {
@@ -276,7 +278,7 @@ func TestAReceiverThatFails(t *testing.T) {
 			if n := observed.dropped.of(values{}).count.Load(); n != 3*maxQueued {
 				t.Errorf("%d spans were dropped of %d", n, 3*maxQueued)
 			}
-			status = http.StatusOK
+			status.Store(http.StatusOK)
 			request(observed, http.MethodGet, "/jwks", "", false, 200, nil)
 			time.Sleep(time.Minute)
 		})

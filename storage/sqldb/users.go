@@ -409,27 +409,34 @@ func noteEnded(ctx context.Context, tx *sql.Tx, session storage.Ticket) error {
 
 // DeleteUser implements identity.Store.
 func (s *Store) DeleteUser(ctx context.Context, id string) error {
-	err := s.DeleteUserIf(ctx, id, func(*identity.User) error { return nil })
-	if errors.Is(err, storage.ErrNotFound) {
-		return nil
-	}
-	return err
+	// Grants may be of a subject who is no user of this store.
+	return s.deleteUserIf(ctx, id, func(*identity.User) error { return nil })
 }
 
 // DeleteUserIf is DeleteUser if check, which is called with the current record, returns no error;
 // otherwise it returns that error. The record cannot change in between. It returns
 // storage.ErrNotFound if there is no such user.
 func (s *Store) DeleteUserIf(ctx context.Context, id string, check func(*identity.User) error) error {
+	return s.deleteUserIf(ctx, id, func(user *identity.User) error {
+		if user == nil {
+			return storage.ErrNotFound
+		}
+		return check(user)
+	})
+}
+
+// deleteUserIf calls check with nil if there is no such user.
+func (s *Store) deleteUserIf(ctx context.Context, id string, check func(*identity.User) error) error {
 	defer s.users.forget(id)
 	err := s.transactLong(ctx, func(tx *sql.Tx) error {
 		user, err := oneUser(ctx, tx, `WHERE id = $1`+s.database.forUpdate(), id)
-		if err != nil {
+		if err != nil && !errors.Is(err, storage.ErrNotFound) {
 			return err
 		}
 		if err := check(user); err != nil {
 			return err
 		}
-		if user.Administers() {
+		if user != nil && user.Administers() {
 			if err := s.mustLeaveAdministrator(ctx, tx, id); err != nil {
 				return err
 			}
