@@ -169,3 +169,38 @@ func TestRegistrationsInTheConsole(t *testing.T) {
 	w.admin.post("/console/registrations/revoke", form).redirects("/console/registrations")
 	w.admin.get("/console/registrations").want(http.StatusOK).lacks("Partner")
 }
+
+func TestAGrantIsRevokedOnThePageOfTheClient(t *testing.T) {
+	w := start(t)
+	w.admin.post("/console/clients/new", url.Values{"client_name": {"Notes"}, "kind": {"browser"}, "redirect_uris": {"https://notes.example.com/callback"}, "client_id": {"notes"}, "scope": {"openid email"}}).want(http.StatusOK)
+	ann := w.operator(t, "ann", "")
+	query := url.Values{"client_id": {"notes"}, "response_type": {"code"}, "redirect_uri": {"https://notes.example.com/callback"}, "scope": {"openid email"},
+		"code_challenge": {"E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"}, "code_challenge_method": {"S256"}}
+	allow := func() shown {
+		page := ann.get("/authorize?" + query.Encode())
+		for range 3 {
+			if page.status == http.StatusSeeOther && strings.HasPrefix(page.location, "/") {
+				page = ann.get(page.location)
+			}
+		}
+		return page
+	}
+	consent := allow().want(http.StatusOK, "wants access")
+	if back := ann.post("/consent", with(consent.hidden(), "answer", "allow", "scope", "email")); !strings.HasPrefix(back.location, "https://notes.example.com/callback?") {
+		t.Fatalf("no code: %d to %q\n%s", back.status, back.location, back.body)
+	}
+	page := w.admin.get("/console/client?id=notes").want(http.StatusOK, "<bdi>ann</bdi>", "openid email", "Revoke consent and tokens")
+	sub := regexp.MustCompile(`name="sub" value="([^"]+)"`).FindStringSubmatch(page.body)
+	if sub == nil {
+		t.Fatalf("no button:\n%s", page.body)
+	}
+	// Support sees who has allowed what, and cannot revoke it.
+	support := w.operator(t, "sam", api.RoleSupport)
+	support.get("/console/client?id=notes").want(http.StatusOK, "<bdi>ann</bdi>").lacks("Revoke consent")
+	form := url.Values{"id": {"notes"}, "sub": {sub[1]}}
+	support.post("/console/client/grants/revoke", form).want(http.StatusForbidden)
+	w.admin.postFrom("https://evil.example.com", "/console/client/grants/revoke", form).want(http.StatusForbidden)
+	w.admin.post("/console/client/grants/revoke", form).redirects("/console/client?id=notes")
+	w.admin.get("/console/client?id=notes").want(http.StatusOK, "Nobody yet", "consent and the tokens")
+	allow().want(http.StatusOK, "wants access") // she is asked again
+}
