@@ -465,7 +465,7 @@ func TestAStrangerAddsNoSeries(t *testing.T) {
 	}
 	send(2000)
 	before := seriesOf(metricsOf(t, s))
-	send(100_000)
+	send(strangersRequests)
 	after := seriesOf(metricsOf(t, s))
 	if !slices.Equal(before, after) {
 		for _, name := range after {

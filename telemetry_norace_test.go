@@ -1,0 +1,5 @@
+//go:build !race
+
+package valetkey
+
+const strangersRequests = 100_000
