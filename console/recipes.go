@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/valetkey/valetkey/manage/api"
 	"github.com/valetkey/valetkey/oauth"
@@ -44,16 +45,18 @@ func (r *recipe) needsBase() bool {
 // validBase and validRecipeClientID allow nothing that could end a value in the configuration files of
 // the recipes.
 var (
-	validBase           = regexp.MustCompile(`^(https://[A-Za-z0-9.-]+|http://localhost|http://127\.0\.0\.1)(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*$`)
-	validRecipeClientID = regexp.MustCompile(`^[A-Za-z0-9._~-]{1,64}$`)
-	plainName           = regexp.MustCompile(`^[\p{L}\p{N}][\p{L}\p{N} .-]*$`)
+	validBase = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^(https://[A-Za-z0-9.-]+|http://localhost|http://127\.0\.0\.1)(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*$`)
+	})
+	validRecipeClientID = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9._~-]{1,64}$`) })
+	plainName           = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[\p{L}\p{N}][\p{L}\p{N} .-]*$`) })
 )
 
 // fill replaces the placeholders of a text: {base}, {base_with_port}, {issuer}, {issuer_host}, {name},
 // {name_word}, {client_id} and {client_secret}.
 func (v *visit) fill(text, base, clientID, secret string) string {
 	name, host := v.config.Frame.Look().Name, ""
-	if !plainName.MatchString(name) {
+	if !plainName().MatchString(name) {
 		name = "SSO"
 	}
 	if issuer, err := url.Parse(v.config.Issuer); err == nil {
@@ -172,10 +175,10 @@ func (v *visit) createFromRecipe(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if form.NeedsBase && !validBase.MatchString(base) {
+	if form.NeedsBase && !validBase().MatchString(base) {
 		form.Problems = append(form.Problems, "The URL of the application must be like https://app.example.com or https://example.com/app.")
 	}
-	if !validRecipeClientID.MatchString(clientID) {
+	if !validRecipeClientID().MatchString(clientID) {
 		form.Problems = append(form.Problems, "The client_id may have letters, digits, and . _ ~ - only.")
 	}
 	if form.Problems != nil {

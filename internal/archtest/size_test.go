@@ -13,13 +13,13 @@ import (
 
 // How large the program may become. Users have to trust the authors of every module.
 const (
-	mostMiB     = 48
-	mostModules = 100
+	mostMiB     = 40
+	mostModules = 60
 	// How much may be allocated before main, by packages of this module and by all packages. A
 	// regular expression or a template that is compiled there takes 50 to 1,000 allocations, also
 	// for commands that do not use it.
 	mostOwnAllocations = 3_000
-	mostAllocations    = 12_000
+	mostAllocations    = 8_500
 )
 
 // program is the command, built as releases are.
