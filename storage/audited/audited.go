@@ -1,9 +1,10 @@
 // Package audited compares a record before and after a change, for the audit log. Every store calls
 // it in the operation that makes the change.
 //
-// A member is in the audit log only if it is named here, so that a member that is added later, and
-// may be a secret, is not in the log by mistake. A test fails if a member of a record is neither
-// shown nor left out on purpose.
+// A member of a user is in the audit log only if it is named here, so that a member that is added later,
+// and may be a secret, is not in the log by mistake. A test fails if a member is neither shown nor left
+// out on purpose. Of a client, every member is shown but the secrets: the others are its metadata, which
+// are public, and its settings.
 package audited
 
 import (
