@@ -73,7 +73,7 @@ func nameOf(client *api.Client) string {
 }
 
 func (v *visit) showNewClient(w http.ResponseWriter, r *http.Request) error {
-	return v.writeClientForm(w, http.StatusOK, clientForm{Kind: "web", Scope: "openid profile email"})
+	return v.writeClientForm(w, http.StatusOK, clientForm{Kind: kinds[0].name, Scope: "openid profile email"})
 }
 
 func (v *visit) createClient(w http.ResponseWriter, r *http.Request) error {
