@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -46,20 +46,21 @@ func BackUp(ctx context.Context, c *configuration.Configuration, to string, prog
 // Restore puts a backup in the place of the SQLite database of a configuration. Before it changes
 // anything, it checks that the backup is complete and that the master key of the configuration opens it;
 // the copy that it has checked is the one that it puts in place, with the schema of this program. A
-// database that is there already is replaced only with force, if no server uses it, and is kept under
-// another name, which Restore returns.
+// database that is there already, even a damaged one, is replaced only with force, if no server uses it,
+// and is kept under another name, which Restore returns.
 func Restore(ctx context.Context, c *configuration.Configuration, backup string, force bool, now time.Time) (kept string, err error) {
 	path, err := sqliteFile(c)
 	if err != nil {
 		return "", err
 	}
-	_, err = os.Stat(path)
-	exists := err == nil
+	existing, err := sqldb.FirstFile(path)
 	switch {
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
+	case err != nil:
 		return "", fmt.Errorf("restore: %w", err)
-	case exists && !force:
+	case existing == path && !force:
 		return "", fmt.Errorf("restore: %s exists: nothing was changed. Use --force to replace it; the present database is kept under another name", path)
+	case existing != "" && !force:
+		return "", fmt.Errorf("restore: %s exists, which belongs to a database that was here: nothing was changed. Move it to where the database is now, or use --force, which keeps it under another name", existing)
 	}
 	master, create, err := findMasterKey(c)
 	switch {
@@ -71,33 +72,31 @@ func Restore(ctx context.Context, c *configuration.Configuration, backup string,
 	if err := sqldb.CheckBackup(ctx, backup); err != nil {
 		return "", fmt.Errorf("restore: %w", err)
 	}
-	copied := path + ".restoring"
+	// A new directory has no log that an interrupted attempt left.
+	directory, err := os.MkdirTemp(filepath.Dir(path), filepath.Base(path)+".restoring-*")
+	if err != nil {
+		return "", fmt.Errorf("restore: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(directory)) }()
+	copied := filepath.Join(directory, "valetkey.db")
 	if err := sqldb.CopyFile(backup, copied); err != nil {
 		return "", fmt.Errorf("restore: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			for _, name := range []string{copied, copied + "-wal", copied + "-shm"} {
-				if removed := os.Remove(name); removed != nil && !errors.Is(removed, fs.ErrNotExist) {
-					err = errors.Join(err, removed)
-				}
-			}
-		}
-	}()
 	if err := checkOpens(ctx, copied, master); err != nil {
 		return "", fmt.Errorf("restore: nothing was changed: %w", err)
 	}
-	if exists {
-		if err := sqldb.Release(ctx, path); err != nil {
+	if existing == "" {
+		if err := sqldb.PutInPlace(copied, path); err != nil {
 			return "", fmt.Errorf("restore: nothing was changed: %w", err)
 		}
-		kept = path + ".before-" + now.UTC().Format("20060102T150405Z")
-		if err := os.Link(path, kept); err != nil {
-			return "", fmt.Errorf("restore: keep the present database: %w", err)
-		}
+		return "", nil
+	}
+	kept = path + ".before-" + now.UTC().Format("20060102T150405Z")
+	if err := sqldb.Keep(ctx, path, kept); err != nil {
+		return "", fmt.Errorf("restore: nothing was restored: %w", err)
 	}
 	if err := sqldb.Replace(copied, path); err != nil {
-		return kept, fmt.Errorf("restore: %w", err)
+		return "", fmt.Errorf("restore: %w; the present database is also %s", err, kept)
 	}
 	return kept, nil
 }

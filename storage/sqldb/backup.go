@@ -12,6 +12,9 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	driversqlite "modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // BackUp copies the SQLite database at path to a new file, which only its owner can read. Servers may be
@@ -54,17 +57,25 @@ func BackUp(ctx context.Context, path, to string, progress func(written, size in
 	if err := file.Sync(); err != nil {
 		return fmt.Errorf("back up: %w", err)
 	}
-	if err := os.Link(partial, to); err != nil { // unlike a rename, it replaces nothing
+	if err := PutInPlace(partial, to); err != nil {
 		return fmt.Errorf("back up: %w", err)
 	}
-	if err := os.Remove(partial); err != nil {
-		return fmt.Errorf("back up: %w", err)
-	}
-	return syncDirectory(to)
+	return nil
 }
 
-// CheckBackup returns an error unless a file is a complete SQLite database.
+// CheckBackup returns an error unless a file is a complete SQLite database of Valetkey.
 func CheckBackup(ctx context.Context, path string) error {
+	if err := checkContent(ctx, path); err != nil {
+		return err
+	}
+	// SQLite has merged the log of a server that crashed, but not that of a running one.
+	if _, err := os.Stat(path + "-wal"); !errors.Is(err, fs.ErrNotExist) {
+		return errors.Join(fmt.Errorf("%s is a database in use, not a backup: make one with valetkey backup", path), err)
+	}
+	return nil
+}
+
+func checkContent(ctx context.Context, path string) error {
 	if err := checkHeader(path); err != nil {
 		return err
 	}
@@ -100,10 +111,75 @@ func Release(ctx context.Context, path string) error {
 	defer db.Close()
 	var mode string
 	// SQLite leaves WAL mode only on a connection that is the only one.
-	if err := db.QueryRowContext(ctx, `PRAGMA journal_mode(DELETE)`).Scan(&mode); err != nil || mode != "delete" {
+	if err := db.QueryRowContext(ctx, `PRAGMA journal_mode(DELETE)`).Scan(&mode); damaged(err) {
+		return fmt.Errorf("%s is damaged: %w", path, err)
+	} else if err != nil || mode != "delete" {
 		return errors.Join(fmt.Errorf("%s is in use: stop the server first", path), err)
 	}
 	return nil
+}
+
+// logs are the suffixes of the files that SQLite keeps next to a database. It applies a log that it finds
+// there to any database.
+var logs = []string{"-wal", "-journal", "-shm"}
+
+// FirstFile returns the path of the SQLite database if it exists, or else of a log that a database left
+// there, or "".
+func FirstFile(path string) (string, error) {
+	for _, suffix := range append([]string{""}, logs...) {
+		_, err := os.Lstat(path + suffix)
+		switch {
+		case err == nil:
+			return path + suffix, nil
+		case !errors.Is(err, fs.ErrNotExist):
+			return "", err
+		}
+	}
+	return "", nil
+}
+
+// Keep gives the SQLite database at path a second name, so that it can be replaced. It merges the log of
+// the database. If the database is damaged or missing, it moves the log to the second name.
+// It returns an error if another program, such as a server, has the database open.
+//
+// It must not be called in a process that has the database open.
+func Keep(ctx context.Context, path, kept string) error {
+	switch err := Release(ctx, path); {
+	case errors.Is(err, fs.ErrNotExist), damaged(err):
+		for _, suffix := range []string{"", "-shm"} {
+			if used, err := locked(path + suffix); err != nil || used {
+				return errors.Join(fmt.Errorf("%s is in use: stop the server first", path), err)
+			}
+		}
+	case err != nil:
+		return err
+	}
+	if err := os.Link(path, kept); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, suffix := range logs {
+		if err := PutInPlace(path+suffix, kept+suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return syncDirectory(path)
+}
+
+// damaged reports whether SQLite cannot read a database.
+func damaged(err error) bool {
+	var e *driversqlite.Error
+	return errors.As(err, &e) && (e.Code()&0xff == sqlite3.SQLITE_CORRUPT || e.Code()&0xff == sqlite3.SQLITE_NOTADB)
+}
+
+// PutInPlace moves a file to a name that no other has, and syncs the directory.
+func PutInPlace(file, path string) error {
+	if err := os.Link(file, path); err != nil { // unlike a rename, it replaces nothing
+		return err
+	}
+	if err := os.Remove(file); err != nil {
+		return err
+	}
+	return syncDirectory(path)
 }
 
 // Replace puts a file in the place of a database, and syncs the directory.
