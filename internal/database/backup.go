@@ -91,7 +91,10 @@ func Restore(ctx context.Context, c *configuration.Configuration, backup string,
 		}
 		return "", nil
 	}
-	kept = path + ".before-" + now.UTC().Format("20060102T150405Z")
+	kept, err = freeName(path + ".before-" + now.UTC().Format("20060102T150405Z"))
+	if err != nil {
+		return "", fmt.Errorf("restore: nothing was restored: %w", err)
+	}
 	if err := sqldb.Keep(ctx, path, kept); err != nil {
 		return "", fmt.Errorf("restore: nothing was restored: %w", err)
 	}
@@ -99,6 +102,22 @@ func Restore(ctx context.Context, c *configuration.Configuration, backup string,
 		return "", fmt.Errorf("restore: %w; the present database is also %s", err, kept)
 	}
 	return kept, nil
+}
+
+// freeName returns a name that neither a database nor its log has: the given one, or else one with a number.
+// Two restores in the same second need two names.
+func freeName(name string) (string, error) {
+	free := name
+	for n := 2; ; n++ {
+		taken, err := sqldb.FirstFile(free)
+		if err != nil {
+			return "", err
+		}
+		if taken == "" {
+			return free, nil
+		}
+		free = fmt.Sprintf("%s-%d", name, n)
+	}
 }
 
 // checkOpens opens a database with a master key, which also brings it to the schema of this program, and
