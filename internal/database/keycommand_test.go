@@ -54,6 +54,27 @@ func TestMasterKeyFromASystemdCredential(t *testing.T) {
 	if key, _, err := findMasterKey(c); err != nil || string(key) != "0123456789abcdef0123456789abcdef" {
 		t.Errorf("key %q, %v", key, err)
 	}
+	// systemd 254 and later: the user of the unit has access by an ACL, which looks like access of the group.
+	credential := filepath.Join(directory, masterKeyCredential)
+	if err := os.Chmod(credential, 0o440); err != nil {
+		t.Fatal(err)
+	}
+	if key, _, err := findMasterKey(c); err != nil || string(key) != "0123456789abcdef0123456789abcdef" {
+		t.Errorf("mode 0440: key %q, %v", key, err)
+	}
+	// A unit can also pass the path of the credential.
+	named := &configuration.Configuration{Database: c.Database, MasterKeyFile: credential}
+	if _, _, err := findMasterKey(named); err != nil {
+		t.Errorf("mode 0440, by its path: %v", err)
+	}
+	for _, mode := range []os.FileMode{0o444, 0o460, 0o404} {
+		if err := os.Chmod(credential, mode); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := findMasterKey(c); err == nil || !strings.Contains(err.Error(), "readable by other users") {
+			t.Errorf("mode %v: %v", mode, err)
+		}
+	}
 	// A setting of Valetkey comes first.
 	c.MasterKeyCommand = []string{"echo", base64.StdEncoding.EncodeToString(make([]byte, 32))}
 	if key, _, err := findMasterKey(c); err != nil || string(key) != string(make([]byte, 32)) {

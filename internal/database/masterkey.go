@@ -94,8 +94,14 @@ func readMasterKey(path string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read master key: %w", err)
 	}
+	others := fs.FileMode(0o077)
+	if directory := os.Getenv("CREDENTIALS_DIRECTORY"); directory != "" && filepath.Dir(path) == filepath.Clean(directory) {
+		// systemd gives the user of a unit access by an ACL, whose mask is shown as the mode of the
+		// group: 0440. Only that user can read the directory.
+		others = 0o037
+	}
 	// On Windows, the mode does not show who can read a file.
-	if info.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows" {
+	if info.Mode().Perm()&others != 0 && runtime.GOOS != "windows" {
 		return nil, fmt.Errorf("the master key %s is readable by other users (mode %v): run chmod 600 %[1]s", path, info.Mode().Perm())
 	}
 	text, err := os.ReadFile(path)
