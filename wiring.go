@@ -241,7 +241,7 @@ func (s *Server) newEngine(pages *ui.UI) (*authserver.Server, error) {
 	}
 	engine.Store = s.store
 	engine.Secret = s.store.Secret
-	engine.OwnAPI = manage.OwnAPI(s.config.Issuer, s.store)
+	engine.OwnAPI = manage.OwnAPI(s.config.Issuer, s.store, s.config.Management)
 	engine.Users = pages
 	engine.Pages.Error = pages.ErrorPage
 	engine.Pages.UILocales = ui.Locales()

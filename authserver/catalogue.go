@@ -216,8 +216,8 @@ type client struct {
 	remoteKeys *outgoing.KeySet
 	origins    []string
 	sector     string // for pairwise subjects
-	// ownAPI is the identifier of Config.OwnAPI; "" if there is none.
-	ownAPI string
+	// ownAPI is Config.OwnAPI; nil if there is none.
+	ownAPI *OwnAPI
 	// anySecretMethod: client_secret_basic and client_secret_post are both accepted.
 	anySecretMethod bool
 	bytes           int         // estimated memory, if the client registered itself
@@ -305,7 +305,7 @@ func (s *Server) clientIn(ctx context.Context, catalogue *catalogue, id string) 
 	if id == "" || len(id) > 512 {
 		return nil, errUnknownClient
 	}
-	stored, err := s.config.Store.Client(ctx, id)
+	stored, err := s.storedClient(ctx, id)
 	if errors.Is(err, storage.ErrNotFound) || err == nil && !active(stored, time.Now()) {
 		return nil, errUnknownClient
 	}
@@ -345,10 +345,7 @@ func (s *Server) newClient(stored *record.Client) *client {
 	}
 	profile.preset(stored)
 	stored.ClientMetadata = stored.ClientMetadata.WithDefaults()
-	c := &client{Client: stored, profile: profile, unmet: unmet, anySecretMethod: anySecretMethod, origins: originsOf(stored), sector: sectorOf(&stored.ClientMetadata)}
-	if s.config.OwnAPI != nil {
-		c.ownAPI = s.config.OwnAPI.Resource.Identifier
-	}
+	c := &client{Client: stored, profile: profile, unmet: unmet, anySecretMethod: anySecretMethod, origins: originsOf(stored), sector: sectorOf(&stored.ClientMetadata), ownAPI: s.config.OwnAPI}
 	// Values that cannot be parsed were refused when the client was stored. A client without
 	// keys or scopes can do less, never more.
 	c.scope, _ = oauth.ParseScope(stored.Scope)
@@ -381,8 +378,8 @@ func (s *Server) newClient(stored *record.Client) *client {
 
 // mayUse reports whether a client may request tokens for a resource.
 func (c *client) mayUse(resource string) bool {
-	if c.ownAPI != "" && oauth.SameResource(c.ownAPI, resource) {
-		return c.Registration == nil && oauth.ContainsResource(c.Resources, resource)
+	if c.ownAPI != nil && c.ownAPI.is(resource) {
+		return c.Registration == nil && oauth.ContainsResource(c.Resources, c.ownAPI.Resource.Identifier)
 	}
 	return c.Resources == nil || oauth.ContainsResource(c.Resources, resource)
 }

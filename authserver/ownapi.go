@@ -23,6 +23,12 @@ type OwnAPI struct {
 	// Resource has the identifier, which begins with the issuer, and the names of all Scopes.
 	Resource record.Resource
 	Scopes   []record.Scope
+	// Alias is a further identifier of the API, of a server that passes access tokens on to it; "" for
+	// none.
+	Alias string
+	// Client is a client that the server itself defines, such as the command line; nil for none. No
+	// stored client can replace it.
+	Client *record.Client
 	// Allowed returns which of these scopes an access token may have: the token of a user, by the ID
 	// in Users, or a client's own token if subject is "". It is called for each token.
 	Allowed func(ctx context.Context, subject, clientID string) (oauth.Scope, error)
@@ -46,7 +52,21 @@ var (
 // isOwnAPI reports whether a resource indicator means OwnAPI.
 func (s *Server) isOwnAPI(resource string) bool {
 	own := s.config.OwnAPI
-	return own != nil && oauth.SameResource(own.Resource.Identifier, resource)
+	return own != nil && own.is(resource)
+}
+
+// is reports whether a resource indicator means the API.
+func (own *OwnAPI) is(resource string) bool {
+	return oauth.SameResource(own.Resource.Identifier, resource) || own.Alias != "" && oauth.SameResource(own.Alias, resource)
+}
+
+// storedClient returns a client as it is stored, or as the server itself defines it.
+func (s *Server) storedClient(ctx context.Context, id string) (*record.Client, error) {
+	if own := s.config.OwnAPI; own != nil && own.Client != nil && own.Client.ID == id {
+		defined := *own.Client
+		return &defined, nil
+	}
+	return s.config.Store.Client(ctx, id)
 }
 
 // addOwnAPI adds OwnAPI to the catalogue, instead of what is stored under the same names.
@@ -55,9 +75,14 @@ func (c *catalogue) addOwnAPI(own *OwnAPI) {
 		return
 	}
 	c.resources = slices.DeleteFunc(c.resources, func(r record.Resource) bool {
-		return oauth.SameResource(r.Identifier, own.Resource.Identifier)
+		return own.is(r.Identifier)
 	})
 	c.resources = append(c.resources, own.Resource)
+	if own.Alias != "" {
+		alias := own.Resource
+		alias.Identifier = own.Alias
+		c.resources = append(c.resources, alias)
+	}
 	for _, scope := range own.Scopes {
 		if _, ok := c.scopes[scope.Name]; !ok {
 			c.scopeNames = append(c.scopeNames, scope.Name)
@@ -208,7 +233,7 @@ func (c *call) verifyAccess() (*Access, error) {
 // stillStored checks in the store that the client of a token is active and may use OwnAPI. Clients
 // in memory can be up to a second old.
 func (c *call) stillStored(t *verifiedToken) error {
-	stored, err := c.s.config.Store.Client(c.r.Context(), t.claims.ClientID)
+	stored, err := c.s.storedClient(c.r.Context(), t.claims.ClientID)
 	if errors.Is(err, storage.ErrNotFound) {
 		return c.refuse(&ruleOwnAPIToken, "the client is deleted")
 	}

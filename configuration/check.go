@@ -12,6 +12,7 @@ import (
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/internal/clientaddress"
+	"github.com/valetkey/valetkey/manage/api"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage/declaration"
 	"github.com/valetkey/valetkey/storage/record"
@@ -242,6 +243,8 @@ func (d *Declarations) validateClients(report reporter) {
 			report(path, "client_id is required")
 		case !validClientID(c.ID) || strings.HasPrefix(c.ID, "https://"):
 			report(path+".client_id", "%q is not a valid client_id: use 1 to 255 printable ASCII characters without spaces, and not an https URL", c.ID)
+		case c.ID == api.CommandLineClientID:
+			report(path+".client_id", "the client %q belongs to the server: choose another client_id", c.ID)
 		case first(clients, c.ID, i) != i:
 			report(path+".client_id", "the client %q is declared twice", c.ID)
 		}

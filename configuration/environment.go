@@ -9,8 +9,16 @@ import (
 // does not belong in a configuration file.
 const MasterKeyVariable = "VALETKEY_MASTER_KEY"
 
-// ClientSecretVariable is the environment variable with the client's secret for "valetkey token".
+// ClientSecretVariable is the environment variable with the client's secret for "valetkey token", and
+// with the secret of a service account.
 const ClientSecretVariable = "VALETKEY_CLIENT_SECRET"
+
+// ServerVariable and ClientIDVariable are the environment variables with the issuer of the server that
+// commands manage, and with the service account that they use.
+const (
+	ServerVariable   = "VALETKEY_SERVER"
+	ClientIDVariable = "VALETKEY_CLIENT_ID"
+)
 
 // EnvironmentVariable is an environment variable that the server reads.
 type EnvironmentVariable struct {
@@ -31,6 +39,8 @@ func EnvironmentVariables() []EnvironmentVariable {
 		{"VALETKEY_MASTER_KEY_FILE", "master_key_file", func(c *Configuration) *string { return &c.MasterKeyFile }},
 		{"VALETKEY_LOG_LEVEL", "log.level", func(c *Configuration) *string { return &c.Log.Level }},
 		{ClientSecretVariable, "", nil},
+		{ServerVariable, "", nil},
+		{ClientIDVariable, "", nil},
 		{"VALETKEY_LOG_FORMAT", "log.format", func(c *Configuration) *string { return &c.Log.Format }},
 		{"OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint", func(c *Configuration) *string { return &c.Telemetry.OTLPEndpoint }},
 		{"OTEL_EXPORTER_OTLP_HEADERS", "", nil},

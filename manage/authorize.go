@@ -122,7 +122,7 @@ func (a *API) identify(w http.ResponseWriter, r *http.Request) (*principal, erro
 		return nil, err
 	}
 	p := &principal{address: a.config.RemoteAddr(r)}
-	if p.client, err = a.config.Store.Client(ctx, access.ClientID); err != nil {
+	if p.client, err = a.client(ctx, access.ClientID); err != nil {
 		return nil, unauthorized("client", err)
 	}
 	if access.Subject != "" {

@@ -71,7 +71,7 @@ func (a *API) listClients(ctx context.Context, _ *principal, in *listClientsInpu
 }
 
 func (a *API) getClient(ctx context.Context, _ *principal, in *ClientID) (*clientOutput, error) {
-	c, err := a.config.Store.Client(ctx, in.ID)
+	c, err := a.client(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -186,6 +186,9 @@ func (a *API) checkClient(p *principal, c *record.Client) error {
 	}
 	if c.ID != strings.TrimSpace(c.ID) || strings.ContainsFunc(c.ID, func(r rune) bool { return r < 0x20 || r > 0x7e }) {
 		problems = append(problems, authserver.ClientProblem{Member: "client_id", Message: "must consist of printable ASCII characters (RFC 6749, appendix A.1)"})
+	}
+	if c.ID == api.CommandLineClientID {
+		problems = append(problems, authserver.ClientProblem{Member: "client_id", Message: "belongs to the command line of the server"})
 	}
 	if oauth.IsClientIDURL(c.ID) {
 		problems = append(problems, authserver.ClientProblem{Member: "client_id", Message: "a URL is the client_id of a client with a metadata document"})

@@ -8,6 +8,7 @@
 //	manage.go     API, Config, the handler
 //	authorize.go  who calls, and whether they may
 //	operation.go  registers an operation
+//	commandline.go  the client of the command line, which needs no declaration
 //	idempotency.go  requests that are repeated
 //	inprocess.go  calls from within the process, for pages that have signed the user in
 //	problem.go    errors (RFC 9457)
@@ -82,6 +83,7 @@ type API struct {
 	// is at metadataPath.
 	document, metadata []byte
 	metadataPath       string
+	commandLine        *record.Client // nil if it is off
 }
 
 // New returns an API.
@@ -122,7 +124,9 @@ func New(config Config) (*API, error) {
 		return nil, fmt.Errorf("encode the OpenAPI document: %w", err)
 	}
 	a.metadataPath = oauth.WellKnownProtectedResource + a.base
-	own := OwnAPI(config.Issuer, config.Store).Resource
+	ownAPI := OwnAPI(config.Issuer, config.Store, config.Configuration.Management)
+	a.commandLine = ownAPI.Client
+	own := ownAPI.Resource
 	if a.metadata, err = json.Marshal(oauth.ProtectedResourceMetadata{
 		Resource: own.Identifier, AuthorizationServers: []string{config.Issuer}, ScopesSupported: own.Scopes,
 		BearerMethodsSupported: []string{"header"}, ResourceName: own.Name,
@@ -138,8 +142,11 @@ func Identifier(issuer string) string { return issuer + api.Path }
 
 // OwnAPI describes the API for authserver.Config: its scopes are the permissions, and a token has at
 // most those that the role of its user has, or that of its client for the client's own token.
-func OwnAPI(issuer string, store *database.Database) *authserver.OwnAPI {
-	own := &authserver.OwnAPI{Resource: record.Resource{Identifier: Identifier(issuer), Name: "Management of this server"}}
+func OwnAPI(issuer string, store *database.Database, settings configuration.Management) *authserver.OwnAPI {
+	own := &authserver.OwnAPI{
+		Resource: record.Resource{Identifier: Identifier(issuer), Name: "Management of this server"},
+		Alias:    settings.MCPURL, Client: commandLine(issuer, settings.CommandLine),
+	}
 	for _, p := range api.Permissions() {
 		own.Resource.Scopes = append(own.Resource.Scopes, string(p))
 		own.Scopes = append(own.Scopes, record.Scope{Name: string(p), Description: p.Description(), Optional: true})

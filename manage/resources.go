@@ -45,7 +45,7 @@ func (a *API) listResources(ctx context.Context, _ *principal, in *List) (*listR
 	for i := range rows {
 		resources[i] = a.resourceBody(&rows[i])
 	}
-	own := OwnAPI(a.config.Issuer, a.config.Store).Resource
+	own := OwnAPI(a.config.Issuer, a.config.Store, a.config.Configuration.Management).Resource
 	resources = append(resources, api.Resource{Identifier: own.Identifier, ResourceMembers: api.ResourceMembers{Name: own.Name, Scopes: own.Scopes}, Origin: api.Origin{DeclaredBy: byServer}})
 	page, next, err := pageOf(in, resources, func(r *api.Resource) string { return r.Identifier })
 	return &listResourcesOutput{api.ResourcePage{Resources: page, Page: api.Page{Next: next}}}, err

@@ -62,9 +62,9 @@ func timeFlag(name, text string, now time.Time) (time.Time, error) {
 }
 
 type auditListCommand struct {
-	auditFilter    `embed:""`
-	Limit          int `help:"How many records." default:"50"`
-	serverDatabase `embed:""`
+	auditFilter `embed:""`
+	Limit       int `help:"How many records." default:"50"`
+	target      `embed:""`
 }
 
 // Run prints records.
@@ -72,6 +72,13 @@ func (c *auditListCommand) Run(ctx context.Context, o *output) error {
 	filter, err := c.filter(time.Now())
 	if err != nil {
 		return err
+	}
+	connection, err := c.connection(ctx)
+	if err != nil {
+		return err
+	}
+	if connection != nil {
+		return c.listOfServer(ctx, o, connection, &filter)
 	}
 	store, _, err := c.open(ctx)
 	if err != nil {

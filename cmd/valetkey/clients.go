@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 
+	"github.com/valetkey/valetkey/manage/api"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/record"
 )
@@ -57,7 +59,7 @@ func viewClient(c *record.Client) clientView {
 }
 
 type clientsListCommand struct {
-	serverDatabase `embed:""`
+	target `embed:""`
 }
 
 // Help is shown by "valetkey clients list --help".
@@ -67,23 +69,9 @@ func (clientsListCommand) Help() string {
 
 // Run lists the clients.
 func (c *clientsListCommand) Run(ctx context.Context, o *output) error {
-	store, _, err := c.open(ctx)
+	views, err := c.clients(ctx)
 	if err != nil {
 		return err
-	}
-	defer store.Close()
-	const page = 500
-	views := []clientView{}
-	for after, more := "", true; more; {
-		clients, err := store.Clients(ctx, after, page)
-		if err != nil {
-			return err
-		}
-		for i := range clients {
-			views = append(views, viewClient(&clients[i]))
-			after = clients[i].ID
-		}
-		more = len(clients) == page
 	}
 	if c.JSON {
 		return printJSON(o.out, views)
@@ -99,9 +87,56 @@ func (c *clientsListCommand) Run(ctx context.Context, o *output) error {
 	return table.Flush()
 }
 
+func (c *clientsListCommand) clients(ctx context.Context) ([]clientView, error) {
+	views := []clientView{}
+	connection, err := c.connection(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if connection != nil {
+		for client, err := range connection.AllClients(ctx, api.List{}) {
+			if err != nil {
+				return nil, err
+			}
+			views = append(views, viewClient(storedClient(&client)))
+		}
+		return views, nil
+	}
+	store, _, err := c.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer store.Close()
+	const page = 500
+	for after, more := "", true; more; {
+		clients, err := store.Clients(ctx, after, page)
+		if err != nil {
+			return nil, err
+		}
+		for i := range clients {
+			views = append(views, viewClient(&clients[i]))
+			after = clients[i].ID
+		}
+		more = len(clients) == page
+	}
+	return views, nil
+}
+
+// storedClient returns what the API shows of a client. It has no secrets, only their number.
+func storedClient(c *api.Client) *record.Client {
+	stored := &record.Client{ID: c.ID, Secrets: make([]string, c.Secrets), ClientMetadata: c.ClientMetadata, ClientSettings: c.ClientSettings, DeclaredBy: c.DeclaredBy}
+	if c.RetiredAt != nil {
+		stored.RetiredAt = *c.RetiredAt
+	}
+	if c.Registered != nil {
+		stored.Registration = &record.Registration{CreatedAt: *c.Registered}
+	}
+	return stored
+}
+
 type clientsShowCommand struct {
-	ID             string `arg:"" name:"client-id" help:"The client_id of the client."`
-	serverDatabase `embed:""`
+	ID     string `arg:"" name:"client-id" help:"The client_id of the client."`
+	target `embed:""`
 }
 
 // Help is shown by "valetkey clients show --help".
@@ -111,26 +146,43 @@ func (clientsShowCommand) Help() string {
 
 // Run shows a client.
 func (c *clientsShowCommand) Run(ctx context.Context, o *output) error {
-	store, _, err := c.open(ctx)
-	if err != nil {
-		return err
-	}
-	defer store.Close()
-	client, err := store.Client(ctx, c.ID)
-	if errors.Is(err, storage.ErrNotFound) {
+	client, err := c.client(ctx)
+	if errors.Is(err, storage.ErrNotFound) || api.StatusOf(err) == http.StatusNotFound {
 		return usageError{fmt.Errorf("there is no client %q: \"valetkey clients list\" shows all clients", c.ID)}
 	}
 	if err != nil {
 		return err
 	}
 	v := viewClient(client)
-	if v.DeclaredBy, err = store.ClientSource(ctx, c.ID); err != nil {
-		return err
-	}
+	v.DeclaredBy = client.DeclaredBy
 	if c.JSON {
 		return printJSON(o.out, v)
 	}
 	return printMembers(o.out, v)
+}
+
+func (c *clientsShowCommand) client(ctx context.Context) (*record.Client, error) {
+	connection, err := c.connection(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if connection != nil {
+		client, err := connection.Client(ctx, c.ID)
+		if err != nil {
+			return nil, err
+		}
+		return storedClient(client), nil
+	}
+	store, _, err := c.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer store.Close()
+	client, err := store.Client(ctx, c.ID)
+	if err == nil {
+		client.DeclaredBy, err = store.ClientSource(ctx, c.ID)
+	}
+	return client, err
 }
 
 // printMembers prints the members of a value. Those of nested objects are indented.

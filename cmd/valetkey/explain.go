@@ -5,17 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 	"time"
 
 	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/manage/api"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/record"
 )
 
 type explainCommand struct {
-	Ref            string `arg:"" help:"The reference (for example, 7K3M-2QXA)."`
-	serverDatabase `embed:""`
+	Ref    string `arg:"" help:"The reference (for example, 7K3M-2QXA)."`
+	target `embed:""`
 }
 
 // Help is shown by "valetkey explain --help".
@@ -26,15 +28,10 @@ func (explainCommand) Help() string {
 
 // Run prints the checks of a refused request.
 func (c *explainCommand) Run(ctx context.Context, o *output) error {
-	store, _, err := c.open(ctx)
-	if err != nil {
-		return err
-	}
-	defer store.Close()
 	ref := strings.ToUpper(strings.Trim(c.Ref, " ()"))
-	trace, err := store.Trace(ctx, ref)
-	if errors.Is(err, storage.ErrNotFound) {
-		return fmt.Errorf("there is no refusal with the reference %s in this database: only the latest 10,000 are kept", ref)
+	trace, err := c.trace(ctx, ref)
+	if errors.Is(err, storage.ErrNotFound) || api.StatusOf(err) == http.StatusNotFound {
+		return fmt.Errorf("there is no refusal with the reference %s: only the latest 10,000 are kept", ref)
 	}
 	if err != nil {
 		return err
@@ -44,6 +41,26 @@ func (c *explainCommand) Run(ctx context.Context, o *output) error {
 	}
 	printTrace(o.out, trace)
 	return nil
+}
+
+func (c *explainCommand) trace(ctx context.Context, ref string) (*record.Trace, error) {
+	connection, err := c.connection(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if connection != nil {
+		explanation, err := connection.Explanation(ctx, ref)
+		if err != nil {
+			return nil, err
+		}
+		return &explanation.Trace, nil
+	}
+	store, _, err := c.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer store.Close()
+	return store.Trace(ctx, ref)
 }
 
 func printTrace(w io.Writer, t *record.Trace) {

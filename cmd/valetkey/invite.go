@@ -13,9 +13,9 @@ import (
 )
 
 type usersInviteCommand struct {
-	Email          string        `help:"Send the invitation to this address, which then counts as verified. Without it, the link is printed." placeholder:"ADDRESS"`
-	Lifetime       time.Duration `help:"How long the invitation is valid." default:"168h"`
-	serverDatabase `embed:""`
+	Email    string        `help:"Send the invitation to this address, which then counts as verified. Without it, the link is printed." placeholder:"ADDRESS"`
+	Lifetime time.Duration `help:"How long the invitation is valid." default:"168h"`
+	target   `embed:""`
 }
 
 // Help is shown by "valetkey users invite --help".
@@ -32,6 +32,13 @@ const maxInvitation = 90 * 24 * time.Hour
 func (c *usersInviteCommand) Run(ctx context.Context, o *output) error {
 	if c.Lifetime < time.Minute || c.Lifetime > maxInvitation {
 		return usageError{errors.New("--lifetime must be between 1m and 2160h (90 days)")}
+	}
+	connection, err := c.connection(ctx)
+	if err != nil {
+		return err
+	}
+	if connection != nil {
+		return c.inviteOnServer(ctx, o, connection)
 	}
 	config, err := c.configuration()
 	if err != nil {
@@ -61,16 +68,7 @@ func (c *usersInviteCommand) Run(ctx context.Context, o *output) error {
 	if err := leaveEvent(ctx, store, event.UserInvited); err != nil {
 		return err
 	}
-	if c.JSON {
-		return printJSON(o.out, map[string]string{"link": link, "email": c.Email, "expires": time.Now().Add(c.Lifetime).UTC().Format(time.RFC3339)})
-	}
-	if link == "" {
-		fmt.Fprintf(o.out, "A server on this database will send the invitation to %s.\n", printable(c.Email))
-		return nil
-	}
-	fmt.Fprintln(o.out, link)
-	fmt.Fprintln(o.log, "Whoever opens the link first can create the account. It is not shown again.")
-	return nil
+	return c.printLink(o, link, time.Now().Add(c.Lifetime))
 }
 
 type mailCommand struct {

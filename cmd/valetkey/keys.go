@@ -12,6 +12,7 @@ import (
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/internal/event"
+	"github.com/valetkey/valetkey/manage/api"
 	"github.com/valetkey/valetkey/storage/record"
 )
 
@@ -21,7 +22,7 @@ type keysCommand struct {
 }
 
 type keysListCommand struct {
-	serverDatabase `embed:""`
+	target `embed:""`
 }
 
 // Help is shown by "valetkey keys list --help".
@@ -31,6 +32,17 @@ func (keysListCommand) Help() string {
 
 // Run prints the keys.
 func (c *keysListCommand) Run(ctx context.Context, o *output) error {
+	connection, err := c.connection(ctx)
+	if err != nil {
+		return err
+	}
+	if connection != nil {
+		list, err := connection.Keys(ctx)
+		if err != nil {
+			return err
+		}
+		return printPrintedKeys(o, c.JSON, keysOfServer(list))
+	}
 	store, _, err := c.open(ctx)
 	if err != nil {
 		return err
@@ -44,10 +56,10 @@ func (c *keysListCommand) Run(ctx context.Context, o *output) error {
 }
 
 type keysRotateCommand struct {
-	serverDatabase `embed:""`
-	Algorithm      string `help:"Rotate only the key of this algorithm (for example, ES256)." placeholder:"ALG"`
-	Now            bool   `help:"Sign with the new keys immediately, instead of publishing them for a day first (key_publish_ahead)."`
-	Revoke         bool   `help:"Remove the old keys immediately: everything that they signed becomes invalid. Implies --now."`
+	target    `embed:""`
+	Algorithm string `help:"Rotate only the key of this algorithm (for example, ES256)." placeholder:"ALG"`
+	Now       bool   `help:"Sign with the new keys immediately, instead of publishing them for a day first (key_publish_ahead)."`
+	Revoke    bool   `help:"Remove the old keys immediately: everything that they signed becomes invalid. Implies --now."`
 }
 
 // Help is shown by "valetkey keys rotate --help".
@@ -59,6 +71,20 @@ func (keysRotateCommand) Help() string {
 
 // Run creates the new keys.
 func (c *keysRotateCommand) Run(ctx context.Context, o *output) error {
+	connection, err := c.connection(ctx)
+	if err != nil {
+		return err
+	}
+	if connection != nil {
+		list, err := connection.RotateKeys(ctx, api.Rotation{Algorithm: c.Algorithm, Now: c.Now || c.Revoke, Revoke: c.Revoke}, newChange())
+		if err != nil {
+			return err
+		}
+		if c.Revoke {
+			fmt.Fprint(o.log, revokedKeysWarning)
+		}
+		return printPrintedKeys(o, c.JSON, keysOfServer(list))
+	}
 	store, config, err := c.open(ctx)
 	if err != nil {
 		return err
@@ -85,10 +111,36 @@ func (c *keysRotateCommand) Run(ctx context.Context, o *output) error {
 		if err := leaveEvent(ctx, store, event.SigningKeysRevoked); err != nil {
 			return err
 		}
-		fmt.Fprintln(o.log, "warning: the old keys were removed. Access tokens and ID tokens that they signed are now invalid,\n"+
-			"but an API may accept them until it reloads the key set. Clients must refresh, or users sign in again.")
+		fmt.Fprint(o.log, revokedKeysWarning)
 	}
 	return printKeys(o, c.JSON, added)
+}
+
+const revokedKeysWarning = "warning: the old keys were removed. Access tokens and ID tokens that they signed are now invalid,\n" +
+	"but an API may accept them until it reloads the key set. Clients must refresh, or users sign in again.\n"
+
+// keysOfServer returns the keys that the API shows.
+func keysOfServer(list *api.KeyList) []printedKey {
+	printed := make([]printedKey, 0, len(list.Keys))
+	for _, key := range list.Keys {
+		k := printedKey{ID: key.ID, Algorithm: key.Algorithm, State: "published", CreatedAt: key.CreatedAt, SignsFrom: key.SignsFrom}
+		switch {
+		case key.Use == "enc":
+			k.State = "decrypts"
+		case key.Status == "published":
+			k.State = "next"
+		case key.Status == "active":
+			k.State = "signs"
+		}
+		if key.PublishedUntil != nil {
+			k.PublishedUntil = *key.PublishedUntil
+		}
+		printed = append(printed, k)
+	}
+	slices.SortFunc(printed, func(a, b printedKey) int {
+		return cmp.Or(cmp.Compare(a.Algorithm, b.Algorithm), b.SignsFrom.Compare(a.SignsFrom))
+	})
+	return printed
 }
 
 // printedKey is the JSON form of a key.
@@ -119,6 +171,10 @@ func printKeys(o *output, asJSON bool, keys []record.Key) error {
 		}
 		printed = append(printed, k)
 	}
+	return printPrintedKeys(o, asJSON, printed)
+}
+
+func printPrintedKeys(o *output, asJSON bool, printed []printedKey) error {
 	if asJSON {
 		return printJSON(o.out, printed)
 	}

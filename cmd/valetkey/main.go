@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/signal"
 	"strings"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/valetkey/valetkey/audit"
 	"github.com/valetkey/valetkey/authserver"
+	"github.com/valetkey/valetkey/manage/api"
 )
 
 // The exit codes.
@@ -38,6 +40,10 @@ type commandLine struct {
 	Explain      explainCommand      `cmd:"" help:"Explain why a request was refused, given the reference in the error."`
 	Keys         keysCommand         `cmd:"" help:"List or rotate the signing keys."`
 	Users        usersCommand        `cmd:"" help:"List, show, invite, disable and delete users, and set their passwords."`
+	Grants       grantsCommand       `cmd:"" help:"List and revoke what users have allowed applications."`
+	Sessions     sessionsCommand     `cmd:"" help:"List and end the sessions of a user."`
+	Login        loginCommand        `cmd:"" help:"Sign in to the management API of a server, for the other commands."`
+	Logout       logoutCommand       `cmd:"" help:"Forget the sign-in, and revoke its tokens."`
 	Mail         mailCommand         `cmd:"" help:"Send a test message."`
 	Directory    directoryCommand    `cmd:"" help:"Test the connection to an LDAP directory, and the sign-in of a user."`
 	Clients      clientsCommand      `cmd:"" help:"List and show clients."`
@@ -78,7 +84,8 @@ func run(ctx context.Context, args []string, out, log io.Writer) int {
 			"  valetkey explain 7K3M-2QXA         why a request was refused\n"+
 			"  valetkey token --issuer https://login.example.com --client-id cli --dpop\n"+
 			"  valetkey call https://api.example.com/albums\n"+
-			"  valetkey users set-password ada    set a new password for a user\n\n"+
+			"  valetkey users set-password ada    set a new password for a user\n"+
+			"  valetkey login https://login.example.com && valetkey clients list\n\n"+
 			"Exit codes: 0 success, 1 failure (also: check --profile found a client that does not meet it), 2 invalid usage or configuration, 3 differences (diff --exit-code)."),
 		kong.Vars{"profiles": strings.Join(authserver.Profiles(), ", ")},
 		kong.Writers(out, log),
@@ -110,6 +117,9 @@ func run(ctx context.Context, args []string, out, log io.Writer) int {
 		return exitDiff
 	}
 	fmt.Fprintln(log, "valetkey:", err)
+	if api.StatusOf(err) == http.StatusUnauthorized {
+		fmt.Fprintln(log, "If your login has ended, run \"valetkey login\" again.")
+	}
 	if errors.As(err, new(usageError)) {
 		return exitUsage
 	}

@@ -51,6 +51,8 @@ func TestScripts(t *testing.T) {
 			e.Setenv("VALETKEY_MASTER_KEY", "")
 			e.Setenv("VALETKEY_DATABASE", "")
 			e.Setenv("VALETKEY_CLIENT_SECRET", "")
+			e.Setenv("VALETKEY_CLIENT_ID", "")
+			e.Setenv("VALETKEY_SERVER", "")
 			e.Setenv("XDG_CONFIG_HOME", filepath.Join(e.WorkDir, "config"))
 			e.Setenv("HOME", e.WorkDir)
 			return nil
@@ -67,7 +69,7 @@ func TestScripts(t *testing.T) {
 			"expand":     expand,
 			"keypair":    keypair,
 			"assertion":  assertion,
-			"api":        api,
+			"api":        serveAPI,
 			"mode":       mode,
 		},
 	})

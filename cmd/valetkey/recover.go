@@ -10,6 +10,7 @@ import (
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/internal/useradmin"
+	"github.com/valetkey/valetkey/manage/api"
 	"github.com/valetkey/valetkey/ui"
 )
 
@@ -33,6 +34,12 @@ const maxRecovery = 7 * 24 * time.Hour
 func (c *usersRecoverCommand) Run(ctx context.Context, o *output) error {
 	if c.Lifetime < time.Minute || c.Lifetime > maxRecovery {
 		return usageError{errors.New("--lifetime must be between 1m and 168h (7 days)")}
+	}
+	done, err := c.onServer(ctx, func(connection *api.Connection, user *api.User) error {
+		return c.linkOfServer(ctx, o, connection, user)
+	})
+	if done || err != nil {
+		return err
 	}
 	config, err := c.configuration()
 	if err != nil {
@@ -59,12 +66,7 @@ func (c *usersRecoverCommand) Run(ctx context.Context, o *output) error {
 	if err := leaveEvent(ctx, store, event.UserRecoveryLinkCreated, slog.String("sub", user.ID), slog.String("username", user.Username)); err != nil {
 		return err
 	}
-	if c.JSON {
-		return printJSON(o.out, map[string]string{"link": link, "sub": user.ID, "username": user.Username, "expires": time.Now().Add(c.Lifetime).UTC().Format(time.RFC3339)})
-	}
-	fmt.Fprintln(o.out, link)
-	fmt.Fprintf(o.log, "Whoever opens the link can take over the account of %s. It is not shown again.\n", printable(user.Username))
-	return nil
+	return c.printLink(o, link, user.ID, user.Username, time.Now().Add(c.Lifetime))
 }
 
 type usersRemoveMethodCommand struct {
@@ -81,6 +83,12 @@ func (usersRemoveMethodCommand) Help() string {
 
 // Run removes the method.
 func (c *usersRemoveMethodCommand) Run(ctx context.Context, o *output) error {
+	done, err := c.onServer(ctx, func(connection *api.Connection, user *api.User) error {
+		return c.removeOnServer(ctx, o, connection, user)
+	})
+	if done || err != nil {
+		return err
+	}
 	store, user, err := c.find(ctx)
 	if err != nil {
 		return err
@@ -97,9 +105,5 @@ func (c *usersRemoveMethodCommand) Run(ctx context.Context, o *output) error {
 	if err != nil {
 		return err
 	}
-	if c.JSON {
-		return printJSON(o.out, map[string]string{"action": "method_removed", "sub": user.ID, "username": user.Username, "method": kind})
-	}
-	fmt.Fprintf(o.out, "%s can no longer sign in with %s (%s). All sessions and tokens have ended.\n", printable(user.Username), printable(c.ID), kind)
-	return nil
+	return c.printRemoved(o, user.ID, user.Username, kind)
 }

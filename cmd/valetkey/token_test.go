@@ -36,9 +36,14 @@ import (
 	"github.com/valetkey/valetkey/oauth/resourceserver"
 )
 
-// runBrowser is the program "browser" of the scripts: ada opens the address and allows everything.
+// runBrowser is the program "browser" of the scripts: ada, or bob if PERSON says so, opens the address
+// and allows everything.
 func runBrowser() {
-	if err := person.New("ada", "engine no. 1").Allow(os.Args[1]); err != nil {
+	user := person.New("ada", "engine no. 1")
+	if os.Getenv("PERSON") == "bob" {
+		user = person.New("bob", "builder no. 2")
+	}
+	if err := user.Allow(os.Args[1]); err != nil {
 		fmt.Fprintln(os.Stderr, "browser:", err)
 		os.Exit(1)
 	}
@@ -95,11 +100,11 @@ func assertion(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs("assertion"), []byte(token+"\n"), 0o600))
 }
 
-// api PORT ISSUER [CERTIFICATE] serves an API: /photos returns the claims of the token and the
+// serveAPI PORT ISSUER [CERTIFICATE] serves an API: /photos returns the claims of the token and the
 // body of the request, /payments demands that the user has signed in after the first call, and
 // /elsewhere redirects. Proofs need a nonce. With a certificate it uses TLS, and requests clients'
 // certificates.
-func api(ts *testscript.TestScript, _ bool, args []string) {
+func serveAPI(ts *testscript.TestScript, _ bool, args []string) {
 	listener, err := net.Listen("tcp", "127.0.0.1:"+args[0])
 	ts.Check(err)
 	scheme := "http"

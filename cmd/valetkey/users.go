@@ -15,6 +15,7 @@ import (
 	"github.com/valetkey/valetkey/internal/database"
 	"github.com/valetkey/valetkey/internal/event"
 	"github.com/valetkey/valetkey/internal/useradmin"
+	"github.com/valetkey/valetkey/manage/api"
 )
 
 type usersCommand struct {
@@ -35,6 +36,7 @@ type userView struct {
 	Username      string         `json:"username"`
 	State         string         `json:"state"` // active, disabled or retired
 	Administrator bool           `json:"administrator"`
+	Role          string         `json:"role,omitempty"`
 	HasPassword   bool           `json:"has_password"`
 	CreatedAt     time.Time      `json:"created_at"`
 	UpdatedAt     time.Time      `json:"updated_at"`
@@ -57,7 +59,10 @@ type userMethod struct {
 func viewUser(d *useradmin.User) userView {
 	v := userView{
 		Sub: d.ID, Username: d.Username, State: "active", Administrator: d.Administrator, HasPassword: d.PasswordHash != "",
-		CreatedAt: d.CreatedAt.UTC(), UpdatedAt: d.UpdatedAt.UTC(), Claims: d.Claims, DeclaredBy: d.Source,
+		CreatedAt: d.CreatedAt.UTC(), UpdatedAt: d.UpdatedAt.UTC(), Claims: d.Claims, DeclaredBy: d.Source, Role: d.Account.Role,
+	}
+	if d.Administrator {
+		v.Role = string(api.RoleAdministrator)
 	}
 	for _, a := range d.Methods() {
 		v.Methods = append(v.Methods, userMethod{a.ID, string(a.Kind), a.Name, a.CreatedAt.UTC(), a.LastUsedAt.UTC()})
@@ -91,7 +96,7 @@ func eachUser(ctx context.Context, store *database.Database, f func(*useradmin.U
 }
 
 type usersListCommand struct {
-	serverDatabase `embed:""`
+	target `embed:""`
 }
 
 // Help is shown by "valetkey users list --help".
@@ -99,13 +104,8 @@ func (usersListCommand) Help() string { return "Example: valetkey users list --c
 
 // Run lists the users by name.
 func (c *usersListCommand) Run(ctx context.Context, o *output) error {
-	store, _, err := c.open(ctx)
+	users, err := c.users(ctx)
 	if err != nil {
-		return err
-	}
-	defer store.Close()
-	users := []userView{}
-	if err := eachUser(ctx, store, func(d *useradmin.User) { users = append(users, viewUser(d)) }); err != nil {
 		return err
 	}
 	slices.SortStableFunc(users, func(a, b userView) int { return strings.Compare(a.Username, b.Username) })
@@ -122,6 +122,30 @@ func (c *usersListCommand) Run(ctx context.Context, o *output) error {
 		table.row(u.Username, email, u.State, yesNo(u.Administrator), u.Sub)
 	}
 	return table.Flush()
+}
+
+func (c *usersListCommand) users(ctx context.Context) ([]userView, error) {
+	users := []userView{}
+	connection, err := c.connection(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if connection != nil {
+		for user, err := range connection.AllUsers(ctx, api.List{}) {
+			if err != nil {
+				return nil, err
+			}
+			users = append(users, viewUserOfServer(&user))
+		}
+		return users, nil
+	}
+	store, _, err := c.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer store.Close()
+	err = eachUser(ctx, store, func(d *useradmin.User) { users = append(users, viewUser(d)) })
+	return users, err
 }
 
 // table prints aligned columns.
@@ -156,8 +180,8 @@ func yesNo(b bool) string {
 
 // oneUser selects the user that a command works on.
 type oneUser struct {
-	Name           string `arg:"" help:"Username, e-mail address or sub."`
-	serverDatabase `embed:""`
+	Name   string `arg:"" help:"Username, e-mail address or sub."`
+	target `embed:""`
 }
 
 // find opens the database, which the caller closes, and returns the user.
@@ -202,6 +226,12 @@ func (usersShowCommand) Help() string {
 
 // Run shows a user.
 func (c *usersShowCommand) Run(ctx context.Context, o *output) error {
+	done, err := c.onServer(ctx, func(connection *api.Connection, user *api.User) error {
+		return c.showOfServer(ctx, o, connection, user)
+	})
+	if done || err != nil {
+		return err
+	}
 	store, user, err := c.find(ctx)
 	if err != nil {
 		return err
@@ -227,6 +257,12 @@ func (usersDisableCommand) Help() string {
 
 // Run disables a user.
 func (c *usersDisableCommand) Run(ctx context.Context, o *output) error {
+	done, err := c.onServer(ctx, func(connection *api.Connection, user *api.User) error {
+		return c.setDisabled(ctx, o, connection, user, true, "disabled", "is disabled. All sessions and tokens have ended.")
+	})
+	if done || err != nil {
+		return err
+	}
 	store, user, err := c.find(ctx)
 	if err != nil {
 		return err
@@ -249,6 +285,12 @@ func (usersEnableCommand) Help() string {
 
 // Run enables a user.
 func (c *usersEnableCommand) Run(ctx context.Context, o *output) error {
+	done, err := c.onServer(ctx, func(connection *api.Connection, user *api.User) error {
+		return c.setDisabled(ctx, o, connection, user, false, "enabled", "can sign in again.")
+	})
+	if done || err != nil {
+		return err
+	}
 	store, user, err := c.find(ctx)
 	if err != nil {
 		return err
@@ -277,6 +319,12 @@ func (usersDeleteCommand) Help() string {
 
 // Run deletes a user.
 func (c *usersDeleteCommand) Run(ctx context.Context, o *output) error {
+	done, err := c.onServer(ctx, func(connection *api.Connection, user *api.User) error {
+		return c.deleteOnServer(ctx, o, connection, user)
+	})
+	if done || err != nil {
+		return err
+	}
 	store, user, err := c.find(ctx)
 	if err != nil {
 		return err
@@ -304,6 +352,10 @@ func (usersSetPasswordCommand) Help() string {
 
 // Run sets a user's password.
 func (c *usersSetPasswordCommand) Run(ctx context.Context, o *output) error {
+	done, err := c.onServer(ctx, func(*api.Connection, *api.User) error { return errNoPasswords })
+	if done || err != nil {
+		return err
+	}
 	store, user, err := c.find(ctx)
 	if err != nil {
 		return err

@@ -95,7 +95,7 @@ var rules = map[string]rule{
 	"demo": {knows: []string{".", "authserver", "configuration", "deviceqr", "mail", "oauth/client", "oauth/dpop", "oauth/jose", "oauth", "oauth/resourceserver", "identity/upstream", "internal/person", "internal/softauthenticator", "storage/record"},
 		uses: []string{"github.com/beevik/etree", "github.com/pquerna/otp", "github.com/russellhaering/goxmldsig"},
 		why:  "the demo uses the public packages of every role"},
-	"cmd/valetkey": {knows: []string{"identity/directory", "audit", ".", "authserver", "configuration", "demo", "identity", "oauth", "oauth/client", "oauth/dpop", "oauth/jose", "storage", "storage/declaration", "internal/database", "internal/declare", "internal/doctor", "internal/event", "internal/useradmin", "ui", "storage/record", "internal/sandbox", "internal/systemd"},
+	"cmd/valetkey": {knows: []string{"identity/directory", "audit", ".", "authserver", "configuration", "demo", "identity", "oauth", "oauth/client", "oauth/dpop", "oauth/jose", "storage", "storage/declaration", "internal/database", "internal/declare", "internal/doctor", "internal/event", "internal/useradmin", "manage/api", "ui", "storage/record", "internal/sandbox", "internal/systemd"},
 		uses: []string{"github.com/alecthomas/kong", "golang.org/x/term"},
 		why:  "the command line is thin: it parses flags, calls other packages, and prints"},
 

@@ -15,6 +15,9 @@ import "slices"
 // API as a protected resource (RFC 8707).
 const Path = "/manage/v1"
 
+// CommandLineClientID is the client_id of "valetkey login". The client needs no declaration.
+const CommandLineClientID = "valetkey-command-line"
+
 // A Permission is what an operation requires. It is a scope of access tokens for the API.
 type Permission string
 
