@@ -183,3 +183,42 @@ func TestABoundTokenNeedsAProof(t *testing.T) {
 		}
 	}
 }
+
+// The client of the command line is public: what it cannot get for its user, nobody can pretend to get.
+func TestTheClientOfTheCommandLine(t *testing.T) {
+	authorize := func(s *server, redirect string) int {
+		query := url.Values{"client_id": {api.CommandLineClientID}, "response_type": {"code"}, "redirect_uri": {redirect}, "scope": {"users:read"},
+			"resource": {manage.Identifier(s.url)}, "code_challenge": {"E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"}, "code_challenge_method": {"S256"}}
+		browser := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		response, err := browser.Get(s.url + "/authorize?" + query.Encode())
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		return response.StatusCode
+	}
+	for _, mode := range []string{"", configuration.CommandLineDevice, configuration.CommandLineOff} {
+		s := start(t, func(c *valetkey.Config) { c.Management.CommandLine = mode })
+		off := mode == configuration.CommandLineOff
+		if status := authorize(s, "http://127.0.0.1:49152/callback"); (status < 400) == off {
+			t.Errorf("mode %q: a request with a redirect to loopback gets the status %d", mode, status)
+		}
+		for _, redirect := range []string{"https://evil.example/callback", "http://localhost.evil.example/callback", "http://127.0.0.1:1/elsewhere"} {
+			if status := authorize(s, redirect); status < 400 {
+				t.Errorf("mode %q: a request with a redirect to %s gets the status %d", mode, redirect, status)
+			}
+		}
+		response, err := http.PostForm(s.url+"/device_authorization", url.Values{"client_id": {api.CommandLineClientID}, "scope": {"users:read"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if allowed := response.StatusCode == http.StatusOK; allowed != (mode == configuration.CommandLineDevice) {
+			t.Errorf("mode %q: the device flow gets the status %d", mode, response.StatusCode)
+		}
+		administrator := s.connect(s.token(t, "administrator", nil))
+		_, err = administrator.CreateClient(t.Context(), &api.NewClient{ID: api.CommandLineClientID, ClientMembers: api.ClientMembers{
+			ClientMetadata: oauth.ClientMetadata{RedirectURIs: []string{"https://evil.example/callback"}}}}, noChange)
+		wantStatus(t, "creating a client with this client_id", err, http.StatusUnprocessableEntity)
+	}
+}
