@@ -28,7 +28,7 @@ func decodeDocument(document []byte, c *Configuration) error {
 		return err
 	}
 	records := map[string][]declaration.Members{}
-	for _, section := range [...]string{"clients", "users", "scopes", "resources"} {
+	for _, section := range sections {
 		if len(whole[section]) == 0 {
 			continue
 		}
@@ -301,29 +301,80 @@ func checkRecord(merged any, known *declaration.Known) error {
 
 var standardScopes = oauth.Scope{oauth.ScopeOpenID, oauth.ScopeProfile, oauth.ScopeEmail, oauth.ScopeAddress, oauth.ScopePhone, oauth.ScopeOfflineAccess}
 
-// Document returns the declarations as JSON, in one form whatever the form of the file.
-func (d *Declarations) Document() ([]byte, error) {
-	var all []declaration.Members
-	add := func(kind, name string, value any) error {
+// sections are the members of a configuration with declarations, in the order of Document.
+var sections = [...]string{"clients", "users", "scopes", "resources"}
+
+// bySection returns the members that each declaration names.
+func (d *Declarations) bySection() (map[string][]declaration.Members, error) {
+	all := map[string][]declaration.Members{}
+	add := func(section, kind, name string, value any) error {
 		members, err := d.named.members(kind, name, value)
-		all = append(all, members)
+		all[section] = append(all[section], members)
 		return err
 	}
 	var errs []error
 	for _, c := range d.Clients {
-		errs = append(errs, add(declaration.KindClient, c.ID, c))
+		errs = append(errs, add("clients", declaration.KindClient, c.ID, c))
 	}
 	for _, u := range d.Users {
-		errs = append(errs, add(declaration.KindUser, u.Username, u))
+		errs = append(errs, add("users", declaration.KindUser, u.Username, u))
 	}
 	for _, s := range d.Scopes {
-		errs = append(errs, add(declaration.KindScope, s.Name, s))
+		errs = append(errs, add("scopes", declaration.KindScope, s.Name, s))
 	}
 	for _, r := range d.Resources {
-		errs = append(errs, add(declaration.KindResource, r.Identifier, r))
+		errs = append(errs, add("resources", declaration.KindResource, r.Identifier, r))
 	}
-	if err := errors.Join(errs...); err != nil {
+	return all, errors.Join(errs...)
+}
+
+// Document returns the declarations as JSON, in one form whatever the form of the file.
+func (d *Declarations) Document() ([]byte, error) {
+	bySection, err := d.bySection()
+	if err != nil {
 		return nil, err
 	}
+	var all []declaration.Members
+	for _, section := range sections {
+		all = append(all, bySection[section]...)
+	}
 	return json.Marshal(all)
+}
+
+// Encode returns the declarations for ParseDeclarations, with the secrets that were read from files.
+func (d *Declarations) Encode() (json.RawMessage, error) {
+	bySection, err := d.bySection()
+	if err != nil {
+		return nil, err
+	}
+	for _, list := range bySection {
+		for _, members := range list {
+			for _, name := range []string{"client_secret_file", "client_secret_next_file", "password_file"} {
+				delete(members, name)
+			}
+		}
+	}
+	return json.Marshal(bySection)
+}
+
+// ParseDeclarations reads declarations from JSON that somebody else wrote. It reads no file and no
+// environment variable.
+func ParseDeclarations(document []byte) (Declarations, error) {
+	var whole map[string]json.RawMessage
+	if err := json.Unmarshal(document, &whole); err != nil {
+		return Declarations{}, err
+	}
+	for name := range whole {
+		if !slices.Contains(sections[:], name) {
+			return Declarations{}, fmt.Errorf("%q is not one of %s", name, strings.Join(sections[:], ", "))
+		}
+	}
+	var c Configuration
+	if err := decodeDocument(document, &c); err != nil {
+		return Declarations{}, err
+	}
+	if len(c.SecretFiles()) > 0 {
+		return Declarations{}, errors.New("files of the server are not read: send the secrets themselves")
+	}
+	return c.Declarations, c.Declarations.Validate()
 }

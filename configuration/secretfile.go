@@ -69,11 +69,38 @@ func (d *Declarations) SecretFiles() []string {
 	return paths
 }
 
-// readSecretFiles sets the secrets that are in files.
+// readSecretFiles sets the secrets that are in files or in environment variables.
 func (d *Declarations) readSecretFiles(report reporter) {
 	for _, f := range d.secretFiles() {
 		f.read(report)
 	}
+	for i := range d.Clients {
+		c, path := &d.Clients[i], fmt.Sprintf("clients[%d]", i)
+		readSecretVariable(report, path+".client_secret", &c.Secret)
+		readSecretVariable(report, path+".client_secret_next", &c.SecretNext)
+	}
+	for i := range d.Users {
+		readSecretVariable(report, fmt.Sprintf("users[%d].password", i), &d.Users[i].Password)
+	}
+}
+
+// readSecretVariable replaces ${NAME} with the value of the environment variable. No other text is
+// expanded: a secret may contain any characters.
+func readSecretVariable(report reporter, path string, secret *string) {
+	name, ok := strings.CutPrefix(*secret, "${")
+	if !ok || !strings.HasSuffix(name, "}") {
+		return
+	}
+	name = strings.TrimSuffix(name, "}")
+	if name == "" || strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") != "" {
+		return
+	}
+	value, ok := os.LookupEnv(name)
+	if !ok || value == "" {
+		report(path, "the environment variable %s is not set", name)
+		return
+	}
+	*secret = value
 }
 
 func (f secretFile) read(report reporter) {

@@ -44,11 +44,15 @@ func (a *API) listAudit(ctx context.Context, _ *principal, in *listAuditInput) (
 		r := &found[i]
 		page.Records[i] = api.AuditRecord{
 			ID: r.ID, Time: r.Time, Event: r.Event,
-			Actor: api.AuditActor{Kind: string(r.Actor.Kind), ID: r.Actor.ID, Name: r.Actor.Name, OnBehalfOf: r.Actor.OnBehalfOf,
-				ClientID: r.Actor.ClientID, Address: r.Actor.Address, Reference: r.Actor.Reference, TraceID: r.Actor.TraceID},
+			Actor:      auditActor(&r.Actor),
 			ObjectKind: r.Object.Kind, ObjectID: r.Object.ID, ObjectName: r.Object.Name, Subject: r.Subject, ClientID: r.ClientID,
 			Before: r.Before, After: r.After, Details: r.Details, Sequence: r.Sequence, Foreign: r.Foreign,
 		}
 	}
 	return &listAuditOutput{page}, nil
+}
+
+func auditActor(a *audit.Actor) api.AuditActor {
+	return api.AuditActor{Kind: string(a.Kind), ID: a.ID, Name: a.Name, OnBehalfOf: a.OnBehalfOf,
+		ClientID: a.ClientID, Address: a.Address, Reference: a.Reference, TraceID: a.TraceID}
 }

@@ -68,7 +68,7 @@ func (a *API) once(ctx huma.Context, p *principal, w http.ResponseWriter, next f
 		writeProblem(w, http.StatusBadRequest, "the Idempotency-Key is longer than 255 bytes")
 		return
 	}
-	body, err := io.ReadAll(io.LimitReader(ctx.BodyReader(), maxBody+1))
+	body, err := io.ReadAll(io.LimitReader(ctx.BodyReader(), ctx.Operation().MaxBodyBytes+1))
 	if err != nil {
 		writeProblem(w, http.StatusBadRequest, "the body cannot be read")
 		return

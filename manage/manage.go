@@ -16,6 +16,7 @@
 //	clients.go    clients of the authorization server
 //	users.go      users
 //	userchange.go changes of users, recovery links, invitations
+//	declarations.go  compares declarations with what is stored, and applies them
 //	scopes.go, resources.go, configuration.go, sessions.go, grants.go, tokens.go, keys.go,
 //	registrations.go, explanations.go, outbox.go, auditlog.go, preview.go
 //	              what their names say
@@ -120,6 +121,7 @@ func New(config Config) (*API, error) {
 	a.registerOutbox()
 	a.registerAudit()
 	a.registerPreview()
+	a.registerDeclarations()
 	if a.document, err = json.Marshal(a.huma.OpenAPI()); err != nil {
 		return nil, fmt.Errorf("encode the OpenAPI document: %w", err)
 	}

@@ -70,7 +70,7 @@ func roleMay(role string, o described) bool {
 	case "administrator":
 		return true
 	case "operator":
-		return o.id != "set-user-role"
+		return o.id != "set-user-role" && o.id != "apply-declarations"
 	case "support":
 		return slices.Contains(supportMay, o.id)
 	case "auditor":

@@ -1,6 +1,7 @@
 package manage
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"strings"
@@ -28,6 +29,8 @@ type operation struct {
 	status int
 	// refuses says that the operation changes nothing, and tells where to make the change.
 	refuses bool
+	// maxBody limits the body, in bytes; 0 is maxBody.
+	maxBody int64
 }
 
 // register adds an operation. It is the only function that does, and panics if the permission is not
@@ -47,7 +50,7 @@ func register[I, O any](a *API, permission api.Permission, op operation, run fun
 	area, _, _ := strings.Cut(strings.TrimPrefix(op.path, "/"), "/")
 	described := huma.Operation{
 		OperationID: op.id, Method: op.method, Path: op.path, Summary: op.summary, Tags: []string{area}, DefaultStatus: op.status,
-		MaxBodyBytes: maxBody,
+		MaxBodyBytes: cmp.Or(op.maxBody, maxBody),
 		Metadata:     map[string]any{metadataPermission: permission},
 		Security:     []map[string][]string{{securityScheme: scopes}},
 	}

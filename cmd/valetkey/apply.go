@@ -17,6 +17,7 @@ import (
 
 type applyCommand struct {
 	declarationFiles `embed:""`
+	serverFlags      `embed:""`
 	Prune            bool `help:"Permanently remove records that the same source declared before and the files no longer name."`
 	Yes              bool `help:"Remove without confirmation."`
 }
@@ -27,7 +28,8 @@ func (applyCommand) Help() string {
 		"A running server sees the changes within a second. If a record conflicts with what is stored, the others are applied and the exit code is 1.\n\n" +
 		"With --prune, users, clients, scopes and resources that the same source declared before and that the files no longer name are permanently removed, " +
 		"with everything that belongs to them. They are listed first.\n\n" +
-		"Examples:\n  valetkey apply --database sqlite:valetkey.db clients.yaml\n  valetkey apply --prune valetkey.yaml"
+		"On a running server (--server, VALETKEY_SERVER, or \"valetkey login\"), this needs the role administrator.\n\n" +
+		"Examples:\n  valetkey apply --database sqlite:valetkey.db clients.yaml\n  valetkey apply --prune valetkey.yaml\n  valetkey apply --server https://login.example.com clients.yaml"
 }
 
 // Run applies the files.
@@ -38,6 +40,13 @@ func (c *applyCommand) Run(ctx context.Context, o *output) error {
 	}
 	if c.Prune && config.Source == "" {
 		return usageError{errors.New("--prune requires a source: pass --source, or files with the same source or issuer")}
+	}
+	connection, err := c.server(ctx, &c.serverFlags, &config)
+	if err != nil {
+		return err
+	}
+	if connection != nil {
+		return c.onServer(ctx, o, connection, &config)
 	}
 	store, err := database.Open(ctx, &config, newLogger(o.log, configuration.Log{Level: "warn"}, new(slog.LevelVar)))
 	if err != nil {
@@ -86,20 +95,25 @@ func (c *applyCommand) confirm(ctx context.Context, o *output, config *configura
 			names = append(names, declaration.Name{Kind: change.Kind, Name: change.Name})
 		}
 	}
+	return names, c.confirmRemoval(o, names)
+}
+
+// confirmRemoval lists records that would be removed, and returns an error unless that is confirmed.
+func (c *applyCommand) confirmRemoval(o *output, names []declaration.Name) error {
 	if len(names) == 0 || c.Yes {
-		return names, nil
+		return nil
 	}
 	fmt.Fprintln(o.log, "These records will be permanently removed, with everything that belongs to them:")
 	for _, name := range names {
 		fmt.Fprintf(o.log, "  %s %s\n", name.Kind, name.Name)
 	}
 	if info, err := os.Stdin.Stat(); c.JSON || err != nil || info.Mode()&os.ModeCharDevice == 0 {
-		return nil, usageError{errors.New("nothing was changed: pass --yes to remove them")}
+		return usageError{errors.New("nothing was changed: pass --yes to remove them")}
 	}
 	fmt.Fprint(o.log, "Remove them? Type yes: ")
 	answer, err := bufio.NewReader(os.Stdin).ReadString('\n')
 	if err != nil || strings.TrimSpace(answer) != "yes" {
-		return nil, errors.New("nothing was changed")
+		return errors.New("nothing was changed")
 	}
-	return names, nil
+	return nil
 }

@@ -23,7 +23,7 @@ import (
 const (
 	exitFailed = 1 // the command failed, "demo --check" or "doctor" found a fault, or "check --profile" a client that does not meet it
 	exitUsage  = 2 // the command line or a config file is wrong
-	exitDiff   = 3 // "diff --exit-code" found differences
+	exitDiff   = 3 // "plan" or "diff --exit-code" found differences
 )
 
 type commandLine struct {
@@ -32,6 +32,7 @@ type commandLine struct {
 	Check        checkCommand        `cmd:"" help:"Check a configuration file without starting a server."`
 	Doctor       doctorCommand       `cmd:"" help:"Find what is wrong with a running server, its proxy, database and mail, and how to fix it."`
 	Apply        applyCommand        `cmd:"" help:"Write the clients, users, scopes and resources of files to a database."`
+	Plan         planCommand         `cmd:"" help:"Show what apply would change, who changed it last, and whom it affects."`
 	Diff         diffCommand         `cmd:"" help:"Show what apply would change."`
 	Registration registrationCommand `cmd:"" help:"Manage initial access tokens for dynamic client registration."`
 	Audit        auditCommand        `cmd:"" help:"Search, verify and export the log of who changed what."`
@@ -86,7 +87,7 @@ func run(ctx context.Context, args []string, out, log io.Writer) int {
 			"  valetkey call https://api.example.com/albums\n"+
 			"  valetkey users set-password ada    set a new password for a user\n"+
 			"  valetkey login https://login.example.com && valetkey clients list\n\n"+
-			"Exit codes: 0 success, 1 failure (also: check --profile found a client that does not meet it), 2 invalid usage or configuration, 3 differences (diff --exit-code)."),
+			"Exit codes: 0 success, 1 failure (also: check --profile found a client that does not meet it), 2 invalid usage or configuration, 3 differences (plan, diff --exit-code)."),
 		kong.Vars{"profiles": strings.Join(authserver.Profiles(), ", ")},
 		kong.Writers(out, log),
 		kong.Exit(func(code int) { exit = code }),

@@ -131,7 +131,7 @@ func planned(ctx context.Context, store *sqldb.Store, d *configuration.Declarati
 		return declaration.Plan{}, err
 	}
 	plan := declaration.Reconcile(in, state)
-	if err := errors.Join(plan.Invalid...); err != nil || len(plan.Unhashed) == 0 {
+	if err := invalid(&plan); err != nil || len(plan.Unhashed) == 0 {
 		return plan, err
 	}
 	// An earlier release stored hashes of declared passwords, not fingerprints.
@@ -153,6 +153,21 @@ func planned(ctx context.Context, store *sqldb.Store, d *configuration.Declarati
 	return declaration.Reconcile(in, state), nil
 }
 
+// InvalidError means that declarations are not valid together with what is stored.
+type InvalidError struct{ err error }
+
+func (e *InvalidError) Error() string { return e.err.Error() }
+
+// Unwrap returns the problems.
+func (e *InvalidError) Unwrap() error { return e.err }
+
+func invalid(plan *declaration.Plan) error {
+	if err := errors.Join(plan.Invalid...); err != nil {
+		return &InvalidError{err}
+	}
+	return nil
+}
+
 // hash sets the hashes of new passwords.
 func hash(ctx context.Context, d *configuration.Declarations, in *declaration.Input, users []int) error {
 	return inParallel(ctx, users, func(i int) (err error) {
@@ -172,7 +187,7 @@ func write(ctx context.Context, store *sqldb.Store, in *declaration.Input) (plan
 		if len(plan.Unhashed) > 0 {
 			return nil, errUnhashed
 		}
-		return &plan, errors.Join(plan.Invalid...)
+		return &plan, invalid(&plan)
 	})
 	return plan, err
 }

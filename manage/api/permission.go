@@ -6,6 +6,7 @@
 //	calls.go       the operations, one function each
 //	clients.go     clients of the authorization server
 //	users.go       users
+//	declarations.go  declarations of files
 //	records.go     everything else
 package api
 
