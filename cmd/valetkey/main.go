@@ -45,6 +45,7 @@ type commandLine struct {
 	Sessions     sessionsCommand     `cmd:"" help:"List and end the sessions of a user."`
 	Login        loginCommand        `cmd:"" help:"Sign in to the management API of a server, for the other commands."`
 	Logout       logoutCommand       `cmd:"" help:"Forget the sign-in, and revoke its tokens."`
+	MCP          mcpCommand          `cmd:"" name:"mcp" help:"Serve the management API to an agent, as an MCP server."`
 	Mail         mailCommand         `cmd:"" help:"Send a test message."`
 	Directory    directoryCommand    `cmd:"" help:"Test the connection to an LDAP directory, and the sign-in of a user."`
 	Clients      clientsCommand      `cmd:"" help:"List and show clients."`

@@ -26,6 +26,7 @@ func TestMain(m *testing.M) {
 			os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 		},
 		"browser": runBrowser,
+		"agent":   runAgent,
 	})
 }
 
