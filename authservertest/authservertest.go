@@ -43,6 +43,8 @@ type Config struct {
 	// CertificateAuthorities is a PEM file of certificate authorities for fetching them.
 	MetadataDocuments      configuration.MetadataDocuments
 	CertificateAuthorities string
+	// Management says how the management API can be used. Users need a role.
+	Management configuration.Management
 	// HTTPS uses a certificate that is created for the test, see Server.Certificate. Without it
 	// the issuer is an http URL, which some client libraries refuse.
 	HTTPS bool
@@ -78,7 +80,7 @@ func NewServer(t testing.TB, config Config) *Server {
 	server, err := valetkey.New(valetkey.Config{
 		Configuration: configuration.Configuration{
 			Issuer: issuer, Database: config.Database, Declarations: config.Declarations, Lifetimes: config.Lifetimes,
-			Registration: config.Registration, MetadataDocuments: config.MetadataDocuments, Claims: config.Claims, Hooks: config.Hooks,
+			Registration: config.Registration, MetadataDocuments: config.MetadataDocuments, Management: config.Management, Claims: config.Claims, Hooks: config.Hooks,
 			TokenExchange: config.TokenExchange, TrustedIssuers: config.TrustedIssuers, FirstPartyApplications: config.FirstPartyApplications,
 			// The applications under test are on this machine, and are notified of logouts there.
 			Outgoing: configuration.Outgoing{

@@ -133,7 +133,7 @@ func (c *Configuration) validate(report reporter) {
 	c.validateUpstream(report)
 	oneOf(report, "log.level", c.Log.Level, "debug", "info", "warn", "error")
 	oneOf(report, "log.format", c.Log.Format, "text", "json")
-	c.Management.validate(report)
+	c.Management.validate(c.Issuer, report)
 	c.Telemetry.validate(report)
 	c.Declarations.validate(report)
 	c.validateProfiles(report)

@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/valetkey/valetkey/oauth"
 )
 
 // Management is where and to whom the management API is served.
@@ -30,7 +32,7 @@ const (
 	CommandLineOff    = "off"
 )
 
-func (m *Management) validate(report reporter) {
+func (m *Management) validate(issuer string, report reporter) {
 	if _, _, err := net.SplitHostPort(m.Listen); m.Listen != "" && err != nil {
 		report("management.listen", "%q is not a valid address (for example, 127.0.0.1:9443)", m.Listen)
 	}
@@ -40,5 +42,8 @@ func (m *Management) validate(report reporter) {
 	u, err := url.Parse(m.MCPURL)
 	if m.MCPURL != "" && (err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || strings.ContainsAny(m.MCPURL, "#?")) {
 		report("management.mcp_url", "%q must be a URL without query and fragment (for example, https://mcp.example.com/mcp)", m.MCPURL)
+	}
+	if m.MCPURL != "" && oauth.SameResource(m.MCPURL, issuer) {
+		report("management.mcp_url", "%q is the issuer, whose access tokens are for UserInfo: serve MCP at another URL", m.MCPURL)
 	}
 }

@@ -19,8 +19,12 @@ import (
 	"github.com/valetkey/valetkey/storage/declaration"
 )
 
-// maxDeclarations limits declarations, in bytes.
-const maxDeclarations = 4 << 20
+const (
+	// maxDeclarations limits declarations, in bytes.
+	maxDeclarations = 4 << 20
+	// maxDescribed is how many changes are described: each takes up to four queries.
+	maxDescribed = 100
+)
 
 // Declarations can make administrators, and clients with any role. So only those who may give roles
 // may apply them.
@@ -90,7 +94,7 @@ func (a *API) applyDeclarations(ctx context.Context, p *principal, in *applyDecl
 	}
 	for i := range plan.Changes {
 		change := declarationChange(&plan.Changes[i])
-		if in.DryRun {
+		if in.DryRun && i < maxDescribed {
 			if err := a.describe(ctx, &change); err != nil {
 				return nil, err
 			}

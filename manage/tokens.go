@@ -41,7 +41,7 @@ func (a *API) listUserTokens(ctx context.Context, _ *principal, in *UserID) (*li
 }
 
 func (a *API) listClientTokens(ctx context.Context, _ *principal, in *ClientID) (*listTokensOutput, error) {
-	if _, err := a.config.Store.Client(ctx, in.ID); err != nil {
+	if _, err := a.client(ctx, in.ID); err != nil {
 		return nil, err
 	}
 	return a.tokensOf(ctx, record.ClientGrant(in.ID))

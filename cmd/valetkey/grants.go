@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/valetkey/valetkey/internal/useradmin"
@@ -163,7 +162,7 @@ func (c *grantsRevokeCommand) Run(ctx context.Context, o *output) error {
 		err = store.DeleteGrant(ctx, grant.ID)
 	}
 	if errors.Is(err, storage.ErrNotFound) {
-		return usageError{fmt.Errorf("%s has not allowed %s anything", user.Username, strings.TrimSpace(c.Client))}
+		return usageError{fmt.Errorf("%s has not allowed %s anything", user.Username, c.Client)}
 	}
 	if err != nil {
 		return err

@@ -41,7 +41,7 @@ func (c *keysListCommand) Run(ctx context.Context, o *output) error {
 		if err != nil {
 			return err
 		}
-		return printPrintedKeys(o, c.JSON, keysOfServer(list))
+		return printKeyList(o, c.JSON, keysOfServer(list))
 	}
 	store, _, err := c.open(ctx)
 	if err != nil {
@@ -83,7 +83,7 @@ func (c *keysRotateCommand) Run(ctx context.Context, o *output) error {
 		if c.Revoke {
 			fmt.Fprint(o.log, revokedKeysWarning)
 		}
-		return printPrintedKeys(o, c.JSON, keysOfServer(list))
+		return printKeyList(o, c.JSON, keysOfServer(list))
 	}
 	store, config, err := c.open(ctx)
 	if err != nil {
@@ -171,10 +171,10 @@ func printKeys(o *output, asJSON bool, keys []record.Key) error {
 		}
 		printed = append(printed, k)
 	}
-	return printPrintedKeys(o, asJSON, printed)
+	return printKeyList(o, asJSON, printed)
 }
 
-func printPrintedKeys(o *output, asJSON bool, printed []printedKey) error {
+func printKeyList(o *output, asJSON bool, printed []printedKey) error {
 	if asJSON {
 		return printJSON(o.out, printed)
 	}

@@ -239,3 +239,37 @@ func TestTokenByBackchannelAuthentication(t *testing.T) {
 		t.Errorf("printed: %s", &out)
 	}
 }
+
+// The device flow of the login is off by default (testdata/login.txtar).
+func TestLoginOnAnotherDevice(t *testing.T) {
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	t.Setenv("HOME", t.TempDir())
+	t.Setenv(configuration.ServerVariable, "")
+	t.Setenv(configuration.ClientIDVariable, "")
+	t.Setenv("VALETKEY_DATABASE", "")
+	server := authservertest.NewServer(t, authservertest.Config{
+		Declarations: configuration.Declarations{Users: []configuration.User{{Username: "ada", Password: "engine no. 1", Administrator: true}}},
+		Management:   configuration.Management{CommandLine: configuration.CommandLineDevice},
+	})
+	reader, log := io.Pipe()
+	defer log.Close()
+	go func() {
+		lines := bufio.NewScanner(reader)
+		for lines.Scan() {
+			if found := regexp.MustCompile(`or open (\S+)`).FindStringSubmatch(lines.Text()); found != nil {
+				if err := person.New("ada", "engine no. 1").Allow(found[1]); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}()
+	var out strings.Builder
+	for _, args := range [][]string{{"login", "--device", "--timeout", "1m", server.Issuer}, {"users", "list"}, {"logout"}} {
+		if code := run(t.Context(), args, &out, log); code != 0 {
+			t.Fatalf("valetkey %v: exit code %d: %s", args, code, &out)
+		}
+	}
+	if !strings.Contains(out.String(), "ada") {
+		t.Errorf("printed: %s", &out)
+	}
+}

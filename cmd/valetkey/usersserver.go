@@ -14,8 +14,6 @@ import (
 	"github.com/valetkey/valetkey/storage/record"
 )
 
-// The commands about users, with a running server instead of a database.
-
 // newChange returns a change that can be sent again.
 func newChange() api.Change { return api.Change{IdempotencyKey: rand.Text()} }
 

@@ -25,10 +25,8 @@ type HTTPConfig struct {
 	URL string
 }
 
-const (
-	// maxRequest limits the body of a request, in bytes.
-	maxRequest = 1 << 20
-)
+// maxRequest limits the body of a request, in bytes.
+const maxRequest = 1 << 20
 
 // NewHandler returns a server over streamable HTTP. It accepts access tokens for its own URL alone
 // (RFC 8707), and sends each on to the management API, which checks again what it may do.
