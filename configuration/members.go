@@ -364,6 +364,9 @@ func ParseDeclarations(document []byte) (Declarations, error) {
 	if err := json.Unmarshal(document, &whole); err != nil {
 		return Declarations{}, err
 	}
+	if whole == nil {
+		return Declarations{}, errors.New("null is not an object")
+	}
 	for name := range whole {
 		if !slices.Contains(sections[:], name) {
 			return Declarations{}, fmt.Errorf("%q is not one of %s", name, strings.Join(sections[:], ", "))

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -51,6 +52,9 @@ func (a *API) applyDeclarations(ctx context.Context, p *principal, in *applyDecl
 	source := in.Body.Source
 	if source != "" && source == a.config.Configuration.Source {
 		return nil, huma.Error409Conflict(fmt.Sprintf("the source %q is that of the server's own configuration: change %s, or choose another source", source, a.configurationFile()))
+	}
+	if strings.ContainsFunc(source, unicode.IsControl) { // PostgreSQL stores no NUL
+		return nil, huma.Error422UnprocessableEntity("the source is not valid", &huma.ErrorDetail{Location: "body.source", Message: "must not have control characters"})
 	}
 	if in.Body.Prune && source == "" {
 		return nil, huma.Error422UnprocessableEntity("only a source can say which records it no longer names", &huma.ErrorDetail{Location: "body.source", Message: "is required with prune"})
