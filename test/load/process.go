@@ -280,26 +280,6 @@ func (p *process) stop() {
 	_ = p.command.Wait()
 }
 
-// cpu returns the CPU time of the process so far, user and system.
-func (p *process) cpu() (time.Duration, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.command.Process.Pid))
-	if err != nil {
-		return 0, err
-	}
-	_, rest, _ := strings.Cut(string(text), ") ")
-	fields := strings.Fields(rest)
-	var ticks int64
-	for _, field := range fields[11:13] { // utime and stime (proc(5))
-		n, err := strconv.ParseInt(field, 10, 64)
-		if err != nil {
-			return 0, err
-		}
-		ticks += n
-	}
-	const ticksPerSecond = 100
-	return time.Duration(ticks) * time.Second / ticksPerSecond, nil
-}
-
 // memory is in MiB.
 type memory struct {
 	Resident float64 `json:"resident_mib"`
