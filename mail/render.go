@@ -74,26 +74,28 @@ var builtIn = sync.OnceValues(func() (*Templates, error) {
 		return nil, err
 	}
 	t := &Templates{map[string]*htmltemplate.Template{}, map[string]*texttemplate.Template{}}
-	return t, t.parse(built)
+	return t, t.parse(built, false) // a test tries them, and a start should not
 })
 
 // ReadTemplates returns the built-in templates, replaced by those in a directory; "" means none.
 // A file is called message.html or message.txt, for all kinds of messages; KIND.html or KIND.txt,
 // for one; or KIND.LANGUAGE.html or KIND.LANGUAGE.txt, for one kind in one language. A text
-// template may define a template with the name subject. Every file is tried with sample messages.
+// template may define a template with the name subject. Every file of the directory is tried with sample
+// messages.
 func ReadTemplates(directory string) (*Templates, error) {
 	built, err := builtIn()
 	if err != nil || directory == "" {
 		return built, err
 	}
 	t := &Templates{maps.Clone(built.html), maps.Clone(built.text)}
-	if err := t.parse(os.DirFS(directory)); err != nil {
+	if err := t.parse(os.DirFS(directory), true); err != nil {
 		return nil, fmt.Errorf("templates in %s: %w", directory, err)
 	}
 	return t, nil
 }
 
-func (t *Templates) parse(directory fs.FS) error {
+// parse adds the templates of a directory. If try is set, each is tried with sample messages.
+func (t *Templates) parse(directory fs.FS, try bool) error {
 	names, err := fs.ReadDir(directory, ".")
 	if err != nil {
 		return err
@@ -121,7 +123,7 @@ func (t *Templates) parse(directory fs.FS) error {
 		} else {
 			t.text[base], err = texttemplate.New(name).Parse(string(content))
 		}
-		if err == nil {
+		if err == nil && try {
 			err = t.try(base, kind)
 		}
 		if err != nil {

@@ -34,6 +34,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -75,16 +76,19 @@ type API struct {
 	config Config
 	log    *slog.Logger
 	base   string // path of the API
-	mux    *http.ServeMux
-	huma   huma.API
-	tagKey []byte // of ETags
+	// mux and huma have the operations once prepare has returned.
+	mux     *http.ServeMux
+	huma    huma.API
+	prepare func()
+	tagKey  []byte // of ETags
 	// responses encrypts stored responses.
 	responses cipher.AEAD
-	// document is the OpenAPI document, and metadata that of the protected resource (RFC 9728), which
-	// is at metadataPath.
-	document, metadata []byte
-	metadataPath       string
-	commandLine        *record.Client // nil if it is off
+	// document returns the OpenAPI document.
+	document func() ([]byte, error)
+	// metadata is that of the protected resource (RFC 9728), at metadataPath.
+	metadata     []byte
+	metadataPath string
+	commandLine  *record.Client // nil if it is off
 }
 
 // New returns an API.
@@ -103,6 +107,28 @@ func New(config Config) (*API, error) {
 	if a.responses, err = newResponseCipher(config.Store.Secret); err != nil {
 		return nil, err
 	}
+	// A node that nobody manages does not need the operations. They would take a quarter of the CPU time
+	// of a start.
+	a.prepare = sync.OnceFunc(a.registerAll)
+	a.document = sync.OnceValues(func() ([]byte, error) {
+		a.prepare()
+		return json.Marshal(a.huma.OpenAPI())
+	})
+	a.metadataPath = oauth.WellKnownProtectedResource + a.base
+	ownAPI := OwnAPI(config.Issuer, config.Store, config.Configuration.Management)
+	a.commandLine = ownAPI.Client
+	own := ownAPI.Resource
+	if a.metadata, err = json.Marshal(oauth.ProtectedResourceMetadata{
+		Resource: own.Identifier, AuthorizationServers: []string{config.Issuer}, ScopesSupported: own.Scopes,
+		BearerMethodsSupported: []string{"header"}, ResourceName: own.Name,
+	}); err != nil {
+		return nil, fmt.Errorf("encode the metadata of the API: %w", err)
+	}
+	return a, nil
+}
+
+// registerAll registers all operations.
+func (a *API) registerAll() {
 	a.huma = humago.NewWithPrefix(a.mux, a.base, a.openAPI())
 	a.huma.UseMiddleware(a.authorize)
 	a.registerWhoami()
@@ -122,21 +148,7 @@ func New(config Config) (*API, error) {
 	a.registerAudit()
 	a.registerPreview()
 	a.registerDeclarations()
-	if a.document, err = json.Marshal(a.huma.OpenAPI()); err != nil {
-		return nil, fmt.Errorf("encode the OpenAPI document: %w", err)
-	}
-	a.metadataPath = oauth.WellKnownProtectedResource + a.base
-	ownAPI := OwnAPI(config.Issuer, config.Store, config.Configuration.Management)
-	a.commandLine = ownAPI.Client
-	own := ownAPI.Resource
-	if a.metadata, err = json.Marshal(oauth.ProtectedResourceMetadata{
-		Resource: own.Identifier, AuthorizationServers: []string{config.Issuer}, ScopesSupported: own.Scopes,
-		BearerMethodsSupported: []string{"header"}, ResourceName: own.Name,
-	}); err != nil {
-		return nil, fmt.Errorf("encode the metadata of the API: %w", err)
-	}
 	a.mux.HandleFunc("/", a.elsewhere)
-	return a, nil
 }
 
 // Identifier returns the identifier of the API as a protected resource of an issuer (RFC 8707).
@@ -260,13 +272,20 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		switch r.URL.Path {
 		case a.base + "/openapi.json":
-			writeDocument(w, "application/openapi+json", a.document)
+			document, err := a.document()
+			if err != nil {
+				a.log.ErrorContext(r.Context(), "OpenAPI document not written", "error", err)
+				writeProblem(w, http.StatusInternalServerError, "the document could not be written; the log has the reason")
+				return
+			}
+			writeDocument(w, "application/openapi+json", document)
 			return
 		case a.metadataPath:
 			writeDocument(w, "application/json", a.metadata)
 			return
 		}
 	}
+	a.prepare()
 	a.mux.ServeHTTP(w, r)
 }
 

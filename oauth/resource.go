@@ -19,30 +19,51 @@ func ContainsResource(list []string, resource string) bool {
 	return slices.Contains(list, resource) || slices.ContainsFunc(list, func(one string) bool { return SameResource(one, resource) })
 }
 
-func normalResource(identifier string) string {
+// normalized is an identifier in parts, so that two can be compared without allocations. The parts of
+// different identifiers never make the same string.
+type normalized struct {
+	kind                     kindOfIdentifier
+	scheme, user, host, path string // path of an http or https URL without the first slash
+}
+
+type kindOfIdentifier int
+
+const (
+	noURI kindOfIdentifier = iota
+	uri
+	uriWithAuthority
+)
+
+func normalResource(identifier string) normalized {
 	scheme, rest, ok := strings.Cut(identifier, ":")
 	if !ok {
-		return identifier // an audience that is not a URI
+		return normalized{kind: noURI, path: identifier} // an audience that is not a URI
 	}
-	scheme = strings.ToLower(scheme)
+	n := normalized{kind: uri, scheme: strings.ToLower(scheme)}
 	authority, ok := strings.CutPrefix(rest, "//")
 	if !ok {
-		return scheme + ":" + rest
+		n.path = rest
+		return n
 	}
-	path := ""
+	n.kind = uriWithAuthority
 	if i := strings.IndexAny(authority, "/?#"); i >= 0 {
-		authority, path = authority[:i], authority[i:]
+		authority, n.path = authority[:i], authority[i:]
 	}
-	user, host := "", authority
+	n.host = authority
 	if i := strings.LastIndexByte(authority, '@'); i >= 0 {
-		user, host = authority[:i+1], authority[i+1:]
+		n.user, n.host = authority[:i+1], authority[i+1:]
 	}
-	host = strings.ToLower(host)
-	if port := map[string]string{"https": ":443", "http": ":80"}[scheme]; port != "" {
-		host = strings.TrimSuffix(strings.TrimSuffix(host, port), ":")
-		if !strings.HasPrefix(path, "/") {
-			path = "/" + path
-		}
+	n.host = strings.ToLower(n.host)
+	port := ""
+	switch n.scheme {
+	case "https":
+		port = ":443"
+	case "http":
+		port = ":80"
+	default:
+		return n
 	}
-	return scheme + "://" + user + host + path
+	n.host = strings.TrimSuffix(strings.TrimSuffix(n.host, port), ":")
+	n.path = strings.TrimPrefix(n.path, "/")
+	return n
 }
