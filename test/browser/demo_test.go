@@ -180,8 +180,10 @@ func (v *visit) answered(scene string) {
 func (v *visit) index() {
 	v.Helper()
 	v.do("choose a scene", chromedp.Click(chromedp.CSS(`nav a[href="/?scene=status#status"]`)), chromedp.WaitVisible(chromedp.CSS("#status[open] button.primary")))
-	if open := v.evaluate(`document.querySelectorAll("nav li").length + " " + document.querySelectorAll("main > .scene").length`); open != "23 23" {
-		v.Errorf("the list of scenes and the scenes: %s", open)
+	listed := v.evaluate(`[...document.querySelectorAll("nav li a")].map(a => a.hash.slice(1)).join(" ")`)
+	scenes := v.evaluate(`[...document.querySelectorAll("main > .scene")].map(scene => scene.id).join(" ")`)
+	if listed != scenes || !strings.Contains(scenes, "web native service") {
+		v.Errorf("the list has the scenes\n%s\nand the page has\n%s", listed, scenes)
 	}
 }
 
