@@ -23,7 +23,7 @@ import (
 const (
 	exitFailed = 1 // the command failed, "demo --check" or "doctor" found a fault, or "check --profile" a client that does not meet it
 	exitUsage  = 2 // the command line or a config file is wrong
-	exitDiff   = 3 // "plan" or "diff --exit-code" found differences
+	exitDiff   = 3 // "plan" or "diff --exit-code" found differences, "migrate --dry-run" pending migrations
 )
 
 type commandLine struct {
@@ -36,6 +36,7 @@ type commandLine struct {
 	Diff         diffCommand         `cmd:"" help:"Show what apply would change."`
 	Registration registrationCommand `cmd:"" help:"Manage initial access tokens for dynamic client registration."`
 	Audit        auditCommand        `cmd:"" help:"Search, verify and export the log of who changed what."`
+	Migrate      migrateCommand      `cmd:"" help:"Bring a database to the schema of this program, or show what that would do."`
 	Backup       backupCommand       `cmd:"" help:"Copy the database of a running server to a file (SQLite)."`
 	Restore      restoreCommand      `cmd:"" help:"Put a backup in place, after checking it (SQLite)."`
 	Explain      explainCommand      `cmd:"" help:"Explain why a request was refused, given the reference in the error."`
@@ -88,7 +89,7 @@ func run(ctx context.Context, args []string, out, log io.Writer) int {
 			"  valetkey call https://api.example.com/albums\n"+
 			"  valetkey users set-password ada    set a new password for a user\n"+
 			"  valetkey login https://login.example.com && valetkey clients list\n\n"+
-			"Exit codes: 0 success, 1 failure (also: check --profile found a client that does not meet it), 2 invalid usage or configuration, 3 differences (plan, diff --exit-code)."),
+			"Exit codes: 0 success, 1 failure (also: check --profile found a client that does not meet it), 2 invalid usage or configuration, 3 differences (plan, diff --exit-code) or pending migrations (migrate --dry-run)."),
 		kong.Vars{"profiles": strings.Join(authserver.Profiles(), ", ")},
 		kong.Writers(out, log),
 		kong.Exit(func(code int) { exit = code }),

@@ -74,3 +74,18 @@ func Check(c *configuration.Configuration) error {
 	_, _, err := findMasterKey(&with)
 	return err
 }
+
+// What Open does to a database of an older program.
+type (
+	Pending   = sqldb.Pending
+	Migration = sqldb.Migration
+	Lock      = sqldb.Lock
+)
+
+// PendingMigrations returns the migrations that Open would apply; see sqldb.PendingMigrations.
+func PendingMigrations(ctx context.Context, c *configuration.Configuration) (Pending, error) {
+	if err := configuration.CheckDatabase(c.Database); err != nil {
+		return Pending{}, fmt.Errorf("database: %w", err)
+	}
+	return sqldb.PendingMigrations(ctx, c.Database, c.InsecureDatabaseConnection)
+}

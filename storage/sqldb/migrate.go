@@ -7,6 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
+	"strings"
+	"time"
 
 	"github.com/pressly/goose/v3"
 )
@@ -49,7 +52,7 @@ func (s *Store) prepare(ctx context.Context) error {
 		}
 	}
 	if !upToDate {
-		err := s.database.whileMigrating(ctx, func() error { return migrate(ctx, provider) })
+		err := s.database.whileMigrating(ctx, func() error { return s.migrate(ctx, provider) })
 		if err != nil {
 			return fmt.Errorf("migrate database: %w", err)
 		}
@@ -62,15 +65,42 @@ func (s *Store) prepare(ctx context.Context) error {
 	return s.checkMasterKey(ctx)
 }
 
+// Migrated returns the migrations that Open applied. Another process may have applied some at the
+// same time.
+func (s *Store) Migrated() []Migration { return s.migrated }
+
 // migrate applies the missing migrations. If another process does the same at this moment, this
 // one's transaction fails as a whole, and the next attempt finds nothing left to do.
-func migrate(ctx context.Context, provider *goose.Provider) error {
+func (s *Store) migrate(ctx context.Context, provider *goose.Provider) error {
+	deadline := time.Now().Add(migrationPatience)
 	for try := 0; ; try++ {
-		_, err := provider.Up(ctx)
-		if err == nil || try == maxRetries {
-			return err
+		results, err := provider.Up(ctx)
+		var partial *goose.PartialError
+		if errors.As(err, &partial) {
+			results = partial.Applied
 		}
-		backOff(try)
+		for _, r := range results {
+			s.migrated = append(s.migrated, Migration{Version: r.Source.Version, Name: strings.TrimSuffix(path.Base(r.Source.Path), ".sql"), Took: r.Duration})
+		}
+		switch {
+		case err == nil:
+			return nil
+		case s.database.locked(err):
+			// Requests that waited behind the migration run before it is tried again.
+			if time.Now().After(deadline) {
+				return fmt.Errorf("another transaction has held a lock for %v, such as that of a backup; pg_stat_activity shows it: %w", migrationPatience, err)
+			}
+			select {
+			case <-time.After(2 * migrationLockWait):
+			case <-ctx.Done():
+				return errors.Join(ctx.Err(), err)
+			}
+			try = 0
+		case try == maxRetries:
+			return err
+		default:
+			backOff(try)
+		}
 	}
 }
 
@@ -78,17 +108,14 @@ func migrate(ctx context.Context, provider *goose.Provider) error {
 // nothing to migrate.
 func (s *Store) checkVersion(ctx context.Context, provider *goose.Provider) (upToDate bool, err error) {
 	var stored, known int64
-	err = s.database.read().QueryRowContext(ctx, `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`).Scan(&stored)
+	err = s.database.read().QueryRowContext(ctx, storedVersion).Scan(&stored)
 	if err != nil {
 		return false, fmt.Errorf("read schema version: %w", err)
 	}
 	for _, source := range provider.ListSources() {
 		known = max(known, source.Version)
 	}
-	if stored > known {
-		return false, fmt.Errorf("the database has schema version %d, but this program knows versions up to %d only: a newer valetkey migrated it; start that version", stored, known)
-	}
-	return stored == known, nil
+	return stored == known, checkSchema(stored, known)
 }
 
 func (s *Store) checkMasterKey(ctx context.Context) error {

@@ -116,14 +116,18 @@ func (d *postgreSQL) exists(ctx context.Context, table string) (exists bool, err
 }
 
 func (d *postgreSQL) migrator(files fs.FS) (*goose.Provider, error) {
-	return goose.NewProvider(goose.DialectPostgres, d.db, files, goose.WithDisableGlobalRegistry(true))
+	return goose.NewProvider(goose.DialectPostgres, d.db, withLockTimeout{files}, goose.WithDisableGlobalRegistry(true))
 }
 
 const (
 	// migrationLock is the number of the advisory lock that a migrating node holds.
 	migrationLock = 0x76616c65746b6579
-	// migrationPatience is how long a node waits for the migrations of another one.
+	// migrationPatience is how long a node waits for the migrations of another one, and for others'
+	// locks on tables.
 	migrationPatience = time.Minute
+	// migrationLockWait is how long one attempt of a migration waits for a lock, and with it the
+	// requests of running nodes.
+	migrationLockWait = 500 * time.Millisecond
 )
 
 // whileMigrating lets nodes that start at the same time migrate one after the other. The lock

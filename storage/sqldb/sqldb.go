@@ -16,7 +16,7 @@
 //	audit.go      audit records, in the transaction of a change; audit_chain.go, their chain;
 //	              audit_query.go
 //	seal.go       what is encrypted at rest
-//	migrate.go    the schema and its versions
+//	migrate.go    the schema and its versions; pending.go, what a migration would do
 package sqldb
 
 import (
@@ -63,6 +63,7 @@ type Store struct {
 	writer   *writer
 	sealer   sealer
 	users    *userMemory
+	migrated []Migration
 	// telemetry measures the operations; nil if nothing does.
 	telemetry *telemetry.Telemetry
 	// fingerprintKey is the key for values that are recognized and never read.
