@@ -118,12 +118,19 @@ func (a *Accounts) signInWithPassword(ctx context.Context, now time.Time, attemp
 		if errors.Is(err, ErrDirectoryUnavailable) {
 			reason = event.ReasonDirectory
 		}
+		if errors.Is(err, errNotAlone) {
+			// It counts as a failure: the limits must not tell that the password was right.
+			reason, err = event.ReasonSecondFactor, ErrWrongCredentials
+		}
 		a.events.Record(ctx, event.SignInFailed, at.who, slog.String("reason", reason), event.Address(attempt.Remote))
 		return nil, nil, err
 	}
 	a.limits.succeeded(now, &at.from)
 	signIn.Remote = attempt.Remote
 	user, err := a.SignInExternal(ctx, now, signIn)
+	if err == nil && attempt.Alone {
+		a.SignInCompleted(ctx, now, user, attempt.Remote)
+	}
 	return user, signIn.User, err
 }
 
@@ -157,12 +164,17 @@ func (a *Accounts) atDirectories(ctx context.Context, now time.Time, attempt Att
 			continue
 		}
 		signIn, err := u.Verify(ctx, attempt.Password)
+		if err == nil && attempt.Alone {
+			err = a.checkAlone(ctx, signIn.User)
+		}
 		refused, isRefused := errors.AsType[*DirectoryRefusedError](err)
 		switch {
 		case err == nil:
 			u.Failures.Forget(now, from.total)
 			return signIn, nil
 		case errors.Is(err, ErrWrongCredentials):
+		case errors.Is(err, errNotAlone):
+			return ExternalSignIn{}, err
 		case isRefused && refused.Reason == DirectoryPasswordExpired:
 			u.Failures.Undo(now, from.total)
 			return ExternalSignIn{}, err
@@ -180,6 +192,23 @@ func (a *Accounts) atDirectories(ctx context.Context, now time.Time, attempt Att
 		return ExternalSignIn{}, throttled(wait)
 	}
 	return ExternalSignIn{}, result
+}
+
+// errNotAlone means that the password was right and is not enough.
+var errNotAlone = errors.New("identity: the user needs a second factor")
+
+// checkAlone returns errNotAlone for a user whose account needs a second factor.
+func (a *Accounts) checkAlone(ctx context.Context, e *ExternalUser) error {
+	linked, err := a.store.UserByExternal(ctx, e.Issuer, e.Subject)
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	case linked.NeedsSecondFactor():
+		return errNotAlone
+	}
+	return nil
 }
 
 // VerifyAtDirectory checks the password at a directory that a signed-in user has typed: to link the two,

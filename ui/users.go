@@ -12,6 +12,7 @@ import (
 	"github.com/valetkey/valetkey/audit"
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/identity/directory"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/storage"
 )
@@ -98,30 +99,41 @@ func (u *UI) ForgetEnded(ctx context.Context, ended []authserver.EndedSession) e
 	return u.config.Accounts.ForgetEnded(ctx, sessions)
 }
 
-// CheckPassword authenticates a username and password under the same limits as the sign-in
-// page. It does not start a session.
+// CheckPassword authenticates a username and password, of this server or of a directory, under the same
+// limits as the sign-in page. It does not start a session.
 func (u *UI) CheckPassword(r *http.Request, username, password string) (*authserver.Authentication, error) {
 	if u.config.NoPasswords {
 		return nil, authserver.ErrWrongPassword
 	}
 	now := time.Now()
-	user, err := u.config.Accounts.Authenticate(r.Context(), now, identity.Attempt{
-		Identifier: username, Password: password, Remote: u.config.RemoteAddr(r), Alone: true,
-	})
+	attempt := identity.Attempt{Identifier: username, Password: password, Remote: u.config.RemoteAddr(r), Alone: true}
+	if u.config.Upstream.ForIdentifier(username) == nil { // the password of another provider is not for a directory
+		directories, only := u.config.Directories.ForIdentifier(username)
+		attempt.Directories, attempt.DirectoryOnly = directory.Users(directories, username), only
+	}
+	user, external, err := u.config.Accounts.SignInWithPassword(r.Context(), now, attempt)
 	if throttled, ok := errors.AsType[*identity.ThrottledError](err); ok {
 		return nil, &authserver.TryLaterError{After: throttled.RetryAfter}
 	}
+	_, refused := errors.AsType[*identity.RefusedError](err)
+	_, refusedThere := errors.AsType[*identity.DirectoryRefusedError](err)
+	_, linkNeeded := errors.AsType[*identity.LinkNeededError](err)
 	switch {
-	case errors.Is(err, identity.ErrBusy):
+	case errors.Is(err, identity.ErrBusy), errors.Is(err, identity.ErrDirectoryUnavailable):
 		return nil, &authserver.TryLaterError{After: identity.BusyRetryAfter}
-	case errors.Is(err, identity.ErrWrongCredentials), errors.Is(err, identity.ErrPasswordTooLong):
+	case errors.Is(err, identity.ErrWrongCredentials), errors.Is(err, identity.ErrPasswordTooLong),
+		errors.Is(err, identity.ErrNoAccount), refused, refusedThere, linkNeeded: // the sign-in page says which one
 		return nil, authserver.ErrWrongPassword
 	case err != nil:
 		return nil, err
 	case !user.Active(): // the account is being deleted
 		return nil, authserver.ErrWrongPassword
 	}
-	u.events.Telemetry().SignedIn(string(identity.MethodPassword))
+	method := identity.MethodPassword
+	if external != nil {
+		method = identity.MethodUpstream
+	}
+	u.events.Telemetry().SignedIn(string(method))
 	return &authserver.Authentication{Subject: user.ID, Time: now, ACR: ACRPassword, AMR: []string{"pwd"}}, nil
 }
 

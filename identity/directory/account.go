@@ -26,6 +26,10 @@ const (
 	passwordExpired = 0x800000
 )
 
+// lockedByAdministrator is the pwdAccountLockedTime of an account that only an administrator unlocks
+// (draft-behera-ldap-password-policy, section 5.3.3). Wrong passwords set a time.
+const lockedByAdministrator = "000001010000Z"
+
 // accountRefusal returns why the entry of a user does not let them in; "" if it does.
 func accountRefusal(e *ldap.Entry, now time.Time) identity.DirectoryReason {
 	number := func(attribute string) int64 {
@@ -36,17 +40,20 @@ func accountRefusal(e *ldap.Entry, now time.Time) identity.DirectoryReason {
 		return n
 	}
 	is := func(attribute string) bool { return strings.EqualFold(e.GetEqualFoldAttributeValue(attribute), "TRUE") }
+	lockedTime := e.GetEqualFoldAttributeValue("pwdAccountLockedTime")
 	flags := number("userAccountControl") | number("msDS-User-Account-Control-Computed")
 	switch {
-	case flags&accountDisabled != 0, is("nsAccountLock"):
+	case flags&accountDisabled != 0, is("nsAccountLock"), lockedTime == lockedByAdministrator:
 		return identity.DirectoryDisabled
-	case flags&lockedOut != 0, e.GetEqualFoldAttributeValue("pwdAccountLockedTime") != "":
-		return identity.DirectoryLocked
 	case expired(number("accountExpires"), now):
 		return identity.DirectoryExpired
 	}
 	if days := number("shadowExpire"); days > 0 && now.Unix()/86400 >= days { // since 1970; shadow(5)
 		return identity.DirectoryExpired
+	}
+	// This comes last: strangers can cause it, and it does not end sessions (Directory.refused).
+	if flags&lockedOut != 0 || lockedTime != "" {
+		return identity.DirectoryLocked
 	}
 	mustChange := e.GetEqualFoldAttributeValue("pwdLastSet") == "0" && flags&passwordNever == 0
 	if flags&passwordExpired != 0 || is("pwdReset") || mustChange {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -189,6 +190,26 @@ func TestActiveDirectory(t *testing.T) {
 	if err != nil || again["sub"] != claims["sub"] {
 		t.Errorf("after the rename: %v, %v", again, err)
 	}
+	t.Run("second factor", func(t *testing.T) {
+		s.addADUser(t, "cleo", nil)
+		key := setUpTOTP(t, issuer, `EXAMPLE\cleo`, adPassword)
+		for disabled, flags := range map[bool]string{false: "512", true: "514"} {
+			b := newBrowser(t, issuer)
+			s.modify(t, adUser("cleo"), "userAccountControl", "512")
+			if _, location, _ := b.signIn(`EXAMPLE\cleo`, adPassword); !strings.HasSuffix(location, "/sign-in/factor") {
+				t.Fatalf("after the password: %s", location)
+			}
+			s.modify(t, adUser("cleo"), "userAccountControl", flags)
+			steps := 0
+			if disabled {
+				steps = 1 // each code is valid once
+			}
+			status, location, _ := b.post("/sign-in/totp", url.Values{"code": {codeOf(t, key, steps)}})
+			if signedIn := strings.Contains(location, "/account?signed_in"); signedIn == disabled {
+				t.Errorf("disabled %v: %d %s", disabled, status, location)
+			}
+		}
+	})
 	t.Run("locked", func(t *testing.T) {
 		// Others lock the account, at the directory itself.
 		s.modify(t, "DC=ad,DC=example", "lockoutThreshold", "3")
