@@ -114,7 +114,7 @@ func Release(ctx context.Context, path string) error {
 	if err := db.QueryRowContext(ctx, `PRAGMA journal_mode(DELETE)`).Scan(&mode); damaged(err) {
 		return fmt.Errorf("%s is damaged: %w", path, err)
 	} else if err != nil || mode != "delete" {
-		return errors.Join(fmt.Errorf("%s is in use: stop the server first", path), err)
+		return errors.Join(fmt.Errorf("%s is in use: stop the server first, and Litestream if it runs", path), err)
 	}
 	return nil
 }
@@ -148,7 +148,7 @@ func Keep(ctx context.Context, path, kept string) error {
 	case errors.Is(err, fs.ErrNotExist), damaged(err):
 		for _, suffix := range []string{"", "-shm"} {
 			if used, err := locked(path + suffix); err != nil || used {
-				return errors.Join(fmt.Errorf("%s is in use: stop the server first", path), err)
+				return errors.Join(fmt.Errorf("%s is in use: stop the server first, and Litestream if it runs", path), err)
 			}
 		}
 	case err != nil:
