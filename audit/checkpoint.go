@@ -22,6 +22,9 @@ type Checkpoint struct {
 	Sequence int64
 	Hash     []byte
 	Time     time.Time
+	// RemovedBefore is set in the statement that the records up to this one were removed: because they
+	// were made before that time.
+	RemovedBefore time.Time
 	// Key is the thumbprint (RFC 7638) of the key that signed.
 	Key string
 	// Text is the JWS in compact serialization (RFC 7515, section 7.1).
@@ -49,6 +52,9 @@ type checkpointClaims struct {
 	IssuedAt int64  `json:"iat"`
 	Sequence int64  `json:"sequence"`
 	Hash     string `json:"hash"`
+	// RemovedBefore keeps a checkpoint, which others may read, from being used as the statement about
+	// removed records.
+	RemovedBefore int64 `json:"removed_before,omitempty"`
 }
 
 func publicKey(key ed25519.PublicKey) checkpointKey {
@@ -73,7 +79,11 @@ func Sign(key ed25519.PrivateKey, c Checkpoint) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("sign a checkpoint: %w", err)
 	}
-	claims, err := json.Marshal(checkpointClaims{c.Issuer, c.Time.Unix(), c.Sequence, hex.EncodeToString(c.Hash)})
+	members := checkpointClaims{Issuer: c.Issuer, IssuedAt: c.Time.Unix(), Sequence: c.Sequence, Hash: hex.EncodeToString(c.Hash)}
+	if !c.RemovedBefore.IsZero() {
+		members.RemovedBefore = c.RemovedBefore.Unix()
+	}
+	claims, err := json.Marshal(members)
 	if err != nil {
 		return "", fmt.Errorf("sign a checkpoint: %w", err)
 	}
@@ -112,10 +122,14 @@ func ParseCheckpoint(text string) (*Checkpoint, error) {
 	if err != nil || claims.Sequence < 0 || claims.Sequence > 0 && len(hash) != sha256.Size {
 		return nil, errCheckpoint
 	}
-	return &Checkpoint{
+	c := &Checkpoint{
 		Issuer: claims.Issuer, Sequence: claims.Sequence, Hash: hash, Time: time.Unix(claims.IssuedAt, 0).UTC(),
 		Key: header.Key.thumbprint(), Text: strings.TrimSpace(text),
-	}, nil
+	}
+	if claims.RemovedBefore != 0 {
+		c.RemovedBefore = time.Unix(claims.RemovedBefore, 0).UTC()
+	}
+	return c, nil
 }
 
 // ReadCheckpoints reads a file with a checkpoint in each line. Lines of another form, such as those
@@ -132,6 +146,9 @@ func ReadCheckpoints(r io.Reader, keys ...string) ([]*Checkpoint, error) {
 		c, err := ParseCheckpoint(fields[len(fields)-1])
 		if err != nil {
 			return nil, fmt.Errorf("line %d: %w", n, err)
+		}
+		if !c.RemovedBefore.IsZero() {
+			return nil, fmt.Errorf("line %d: this is the statement about removed records, not a checkpoint", n)
 		}
 		if len(keys) > 0 && !slices.Contains(keys, c.Key) {
 			return nil, fmt.Errorf("line %d: the checkpoint is signed with the key %s, which is not trusted", n, c.Key)

@@ -197,7 +197,9 @@ func (r *Record) ocsfEndpoint() map[string]any {
 }
 
 // JSONLine returns a record of the chain as one line of JSON, without the line break. record is the
-// text from which the hash was computed, unchanged.
+// text from which the hash was computed, unchanged, except that the text of a foreign record may have
+// line breaks: they are replaced, so that a part of it is not taken for another record.
 func (r *Record) JSONLine() []byte {
-	return fmt.Appendf(nil, `{"sequence":%d,"hash":"%x","foreign":%t,"record":%s}`, r.Sequence, r.Hash, r.Foreign, r.Text)
+	text := strings.NewReplacer("\n", " ", "\r", " ").Replace(r.Text)
+	return fmt.Appendf(nil, `{"sequence":%d,"hash":"%x","foreign":%t,"record":%s}`, r.Sequence, r.Hash, r.Foreign, text)
 }

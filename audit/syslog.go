@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -131,8 +132,8 @@ func syslogMessage(priority int, at time.Time, id, data, text string) []byte {
 	if err != nil || host == "" || len(host) > 255 {
 		host = "-"
 	}
-	if len(id) > 32 { // MSGID, RFC 5424, section 6
-		id = id[:32]
+	if id = id[:min(len(id), 32)]; strings.ContainsFunc(id, func(c rune) bool { return c <= ' ' || c > '~' }) { // MSGID, RFC 5424, section 6
+		id = "-"
 	}
 	return fmt.Appendf(nil, "<%d>1 %s %s valetkey %d %s %s %s", priority, at.Format(timeFormat), host, os.Getpid(), id, data, text)
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 )
 
 // Problem is something that Verify has found.
@@ -66,6 +67,8 @@ type verification struct {
 	report Report
 	// wanted are the checkpoints by the record that they are about.
 	wanted map[int64][]*Checkpoint
+	// removedBefore is from the signed statement about the removed beginning; zero if there is none.
+	removedBefore time.Time
 }
 
 func (v *verification) problem(sequence int64, id, format string, args ...any) {
@@ -93,6 +96,8 @@ func Verify(ctx context.Context, store Sealed, checkpoints []*Checkpoint, keys .
 		switch {
 		case c.Sequence > chain.Sequence:
 			v.problem(c.Sequence, "", "a checkpoint of %s says that it exists, but the chain ends at record %d: the end of the chain was removed", c.Time.Format(timeFormat), chain.Sequence)
+		case v.removedTooEarly(c, chain):
+			v.problem(c.Sequence+1, "", "it was made after a checkpoint of %s, but was removed as one made before %s", c.Time.Format(timeFormat), v.removedBefore.Format(timeFormat))
 		case c.Sequence > chain.Removed:
 			v.wanted[c.Sequence] = append(v.wanted[c.Sequence], c)
 		case c.Sequence == chain.Removed && !bytes.Equal(c.Hash, chain.RemovedHash):
@@ -147,9 +152,22 @@ func (v *verification) anchor(chain Chain, keys []string) {
 		v.problem(chain.Removed, "", "the statement about the removed beginning of the chain is invalid: %v", err)
 	case !slices.Contains(keys, anchor.Key):
 		v.problem(chain.Removed, "", "the statement about the removed beginning of the chain is signed with the unknown key %s", anchor.Key)
+	case anchor.RemovedBefore.IsZero():
+		v.problem(chain.Removed, "", "the statement about the removed beginning of the chain is a checkpoint: the server did not remove these records")
 	case anchor.Sequence != chain.Removed || !bytes.Equal(anchor.Hash, chain.RemovedHash):
 		v.problem(chain.Removed, "", "the chain begins after another record than the signed statement says")
+	default:
+		v.removedBefore = anchor.RemovedBefore
 	}
+}
+
+// sealDelay is more than passes between the time of a record and its place in the chain.
+const sealDelay = time.Hour
+
+// removedTooEarly reports whether records that were made after a checkpoint are missing at the
+// beginning of the chain, although they cannot be old enough: their times were changed.
+func (v *verification) removedTooEarly(c *Checkpoint, chain Chain) bool {
+	return c.Sequence < chain.Removed && !v.removedBefore.IsZero() && c.Time.Add(-sealDelay).After(v.removedBefore)
 }
 
 // searchable checks that a record is found by what is in it.

@@ -1,6 +1,7 @@
 package manage_test
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
 	"strings"
@@ -151,6 +152,33 @@ func TestALinkForAUserEndsWhenTheyGetARole(t *testing.T) {
 	if _, err := ada.SetUserRole(t.Context(), bob.ID, bob.ETag, api.RoleAdministrator, noChange); err != nil {
 		t.Fatal(err)
 	}
+	if status := s.pageStatus(t, link.URL); status == http.StatusOK {
+		t.Error("an operator's link opens the account of an administrator")
+	}
+}
+
+// AD-02: a declaration gives the role, as a reload of the file or an apply does.
+func TestAnOperatorsLinkEndsWhenADeclarationMakesTheUserAnAdministrator(t *testing.T) {
+	s := start(t, nil)
+	root := s.connect(s.token(t, "administrator", nil))
+	operator := s.connect(s.token(t, "operator", nil))
+	bob := s.createUser(t, root, "bob", "")
+	link, err := operator.CreateRecovery(t.Context(), bob.ID, noLink, noChange)
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply := func(declarations string) {
+		t.Helper()
+		result, err := root.ApplyDeclarations(t.Context(), &api.NewDeclarations{Declarations: json.RawMessage(declarations)}, "", noChange)
+		if err != nil || len(result.Changes) != 1 || result.Changes[0].Problem != "" {
+			t.Fatalf("%+v, %v", result, err)
+		}
+	}
+	apply(`{"users": [{"username": "bob", "name": "Bob"}]}`)
+	if status := s.pageStatus(t, link.URL); status != http.StatusOK {
+		t.Fatalf("after a declaration that gives nothing, the page of the link returns %d", status)
+	}
+	apply(`{"users": [{"username": "bob", "administrator": true}]}`)
 	if status := s.pageStatus(t, link.URL); status == http.StatusOK {
 		t.Error("an operator's link opens the account of an administrator")
 	}

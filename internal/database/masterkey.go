@@ -89,19 +89,29 @@ func EngineSecret(c *configuration.Configuration) ([]byte, error) {
 	return Derive(master, enginePurpose)
 }
 
-func readMasterKey(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("read master key: %w", err)
-	}
+// systemCredentials has the directories of the credentials of systemd's units, of which only the user of
+// the unit can read each.
+const systemCredentials = "/run/credentials"
+
+// MasterKeyReadable reports whether users other than its owner can use a file with a master key.
+func MasterKeyReadable(path string, mode fs.FileMode) bool {
 	others := fs.FileMode(0o077)
-	if directory := os.Getenv("CREDENTIALS_DIRECTORY"); directory != "" && filepath.Dir(path) == filepath.Clean(directory) {
+	directory := filepath.Dir(path)
+	if variable := os.Getenv("CREDENTIALS_DIRECTORY"); variable != "" && directory == filepath.Clean(variable) || filepath.Dir(directory) == systemCredentials {
 		// systemd gives the user of a unit access by an ACL, whose mask is shown as the mode of the
 		// group: 0440. Only that user can read the directory.
 		others = 0o037
 	}
 	// On Windows, the mode does not show who can read a file.
-	if info.Mode().Perm()&others != 0 && runtime.GOOS != "windows" {
+	return mode.Perm()&others != 0 && runtime.GOOS != "windows"
+}
+
+func readMasterKey(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("read master key: %w", err)
+	}
+	if MasterKeyReadable(path, info.Mode()) {
 		return nil, fmt.Errorf("the master key %s is readable by other users (mode %v): run chmod 600 %[1]s", path, info.Mode().Perm())
 	}
 	text, err := os.ReadFile(path)

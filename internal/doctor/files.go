@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/valetkey/valetkey/configuration"
+	"github.com/valetkey/valetkey/internal/database"
 )
 
 // secretFile is a file that others must not read.
@@ -90,7 +91,7 @@ func (r *run) checkFiles(context.Context) string {
 			// The server creates them.
 		case err != nil:
 			r.find("files.unusable", "%v", err)
-		case info.Mode().Perm()&0o004 != 0 || file.finding == "files.master_key_readable" && info.Mode().Perm()&0o077 != 0:
+		case info.Mode().Perm()&0o004 != 0 || file.finding == "files.master_key_readable" && database.MasterKeyReadable(file.path, info.Mode()):
 			r.find(file.finding, "%s has the mode %v", file.path, info.Mode().Perm())
 		}
 	}

@@ -169,7 +169,10 @@ func (r *reconciling) user(d *User, old *Row[identity.User], adopted bool) (*pla
 	if err := u.Check(); err != nil {
 		return nil, err
 	}
-	if old != nil && (passwordChanged || adopted) {
+	// Whoever could control the account before must not control that of an administrator: with a session,
+	// or with a link that an operator created.
+	becameAdministrator := old != nil && u.Administrator && !old.Record.Administrator
+	if old != nil && (passwordChanged || adopted || becameAdministrator) {
 		u.End(r.in.Now, nil)
 	}
 	row.Record = u

@@ -174,7 +174,7 @@ func (s *Store) removeSomeAudit(ctx context.Context, before time.Time) (removed 
 		if last == nil {
 			return nil
 		}
-		anchor, err := s.signCheckpoint(audit.Checkpoint{Sequence: last.Sequence, Hash: last.Hash, Time: time.Now()})
+		anchor, err := s.signCheckpoint(audit.Checkpoint{Sequence: last.Sequence, Hash: last.Hash, Time: time.Now(), RemovedBefore: before})
 		if err != nil {
 			return err
 		}

@@ -185,3 +185,78 @@ func TestRetentionKeepsTheChainVerifiable(t *testing.T) {
 		})
 	}
 }
+
+// TestLO09_RemovedRecordsNeedAStatement tries to pass records off as removed because of their age.
+func TestLO09_RemovedRecordsNeedAStatement(t *testing.T) {
+	checkpointOf := func(s *Store, at time.Time) *audit.Checkpoint {
+		t.Helper()
+		c, err := s.AuditCheckpoint(t.Context(), "https://login.example.com", at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	verify := func(s *Store, checkpoints ...*audit.Checkpoint) string {
+		t.Helper()
+		report, err := audit.Verify(t.Context(), s, checkpoints, s.AuditKey())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprint(report.Problems)
+	}
+	t.Run("with a checkpoint", func(t *testing.T) {
+		s := openTest(t, "sqlite::memory:")
+		writeAudit(t, s, 5)
+		public := checkpointOf(s, time.Now()) // as syslog receivers have it
+		writeAudit(t, s, 5)
+		tamper(t, s, `UPDATE audit_chain SET removed = 5, removed_hash = (SELECT hash FROM audit_records WHERE sequence = 5), anchor = '`+public.Text+`'`, `DELETE FROM audit_records WHERE sequence <= 5`)
+		if found := verify(s, checkpointOf(s, time.Now())); !strings.Contains(found, "record 5") {
+			t.Errorf("the beginning was removed with a checkpoint as the statement, and found is %s", found)
+		}
+	})
+	t.Run("with false times", func(t *testing.T) {
+		s := openTest(t, "sqlite::memory:")
+		writeAudit(t, s, 10)
+		kept := checkpointOf(s, time.Now())
+		writeAudit(t, s, 5)
+		year := fmt.Sprint(`"time":"`, time.Now().UTC().Year())
+		tamper(t, s, `UPDATE audit_records SET record = replace(record, '`+year+`', '"time":"2001')`)
+		rewrite(t, s)
+		// The server itself removes them then.
+		if n, err := s.RemoveAudit(t.Context(), time.Now().Add(-400*24*time.Hour)); err != nil || n != 15 {
+			t.Fatalf("removed %d, %v", n, err)
+		}
+		if found := verify(s, kept); !strings.Contains(found, "record 11") {
+			t.Errorf("everything was removed, and found is %s", found)
+		}
+	})
+}
+
+// TestLO01_AForeignRecordIsOneLine: what someone with access to the database inserts must not look like
+// other records where they are exported.
+func TestLO01_AForeignRecordIsOneLine(t *testing.T) {
+	s := openTest(t, "sqlite::memory:")
+	writeAudit(t, s, 1)
+	const forged = `{"sequence":2,"hash":"00","foreign":false,"record":{}}`
+	tamper(t, s, `INSERT INTO audit_records (id, event, actor, subject, client_id, record, code) SELECT 'f' || id, event, actor, subject, client_id,
+		replace(replace(record, '"v":1,', '"v":1,'||char(10)||' "x":'||char(10)||'`+forged+`'||char(10)||','), '"user.updated"', '"x y\n`+strings.ReplaceAll(forged, `"`, `\"`)+`"'), code FROM audit_records WHERE sequence = 1`)
+	if _, err := s.SealAudit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	records, err := s.AuditSealed(t.Context(), 1, 10)
+	if err != nil || len(records) != 1 || !records[0].Foreign || !strings.Contains(records[0].Event, "\n") {
+		t.Fatalf("%+v, %v", records, err)
+	}
+	ocsf, err := records[0].OCSF("https://login.example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, line := range map[string][]byte{"JSON": records[0].JSONLine(), "syslog": records[0].SyslogMessage(), "OCSF": ocsf} {
+		if strings.ContainsAny(string(line), "\r\n") {
+			t.Errorf("as %s it has several lines: %s", name, line)
+		}
+	}
+	if header := strings.SplitN(string(records[0].SyslogMessage()), " ", 7); header[5] != "-" {
+		t.Errorf("MSGID is %q", header[5])
+	}
+}

@@ -436,6 +436,7 @@ func declare(t *testing.T, s Database) {
 
 	d.Clients[0].Secrets, d.Clients[0].ClientName, d.Scopes[0].Optional, d.Resources[0].AccessTokenFormat = []string{"new"}, "One", true, "opaque"
 	d.Users[0].Administrator, d.Users[0].UpdatedAt = true, noon.Add(2*time.Hour)
+	d.Users[0].EndedAt = noon.Add(2 * time.Hour) // of whoever could control the account before
 	want(t, "Declare", s.Declare(t.Context(), noon.Add(2*time.Hour), "", d), nil)
 	wantEqual(t, "Declared, after a change", d, must(s.Declared(t.Context()))(t))
 }
