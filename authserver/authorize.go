@@ -355,12 +355,12 @@ func (c *call) verifyRedirectURI(cl *client) (redirectTarget, error) {
 		if len(cl.RedirectURIs) != 1 || openID {
 			return redirectTarget{}, c.refuse(&ruleRedirectURINeeded, "")
 		}
-		target.uri = cl.RedirectURIs[0]
+		target.uri, target.registered = cl.RedirectURIs[0], cl.RedirectURIs[0]
 		return target, nil
 	}
 	for _, registered := range cl.RedirectURIs {
 		if oauth.MatchRedirectURI(registered, requested) || cl.anyLocalhostPort() && oauth.MatchLocalhostRedirectURI(registered, requested) {
-			target.uri = requested
+			target.uri, target.registered = requested, registered
 			return target, c.must(true, &ruleRedirectURIRegistered)
 		}
 	}

@@ -119,7 +119,17 @@ func (c *call) complete(i *interaction, who *Authentication, grant *record.Grant
 	if request.responseType.Code {
 		c.s.issued.put(ticket.Key, ticket)
 	}
+	c.redirectURIUsed(request, a.Subject)
 	return c.respond(request, c.authorizationResponse(request, response...))
+}
+
+// redirectURIUseLifetime is how long the last use of a redirect URI by a user is kept.
+const redirectURIUseLifetime = 90 * 24 * time.Hour
+
+// redirectURIUsed notes that a response is sent to a redirect URI, for operators who want to remove it.
+func (c *call) redirectURIUsed(request *authorizationRequest, subject string) {
+	owner, name := record.RedirectURIUse(request.client.ID, request.to.registered, subject)
+	c.s.uses.Record(storage.Use{Owner: owner, Name: name, At: c.now, Expires: c.now.Add(redirectURIUseLifetime)})
 }
 
 // newCode returns a code that is stored, and its ticket.
@@ -235,6 +245,9 @@ func responseModeNames() []string {
 type redirectTarget struct {
 	uri  string
 	mode string
+	// registered is the redirect URI of the client that uri matches; they differ in the port of a
+	// loopback address (RFC 8252, section 7.3).
+	registered string
 }
 
 // respond sends the browser back to the client with the response.

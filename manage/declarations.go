@@ -2,11 +2,13 @@ package manage
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -18,6 +20,7 @@ import (
 	"github.com/valetkey/valetkey/manage/api"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/declaration"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 const (
@@ -176,7 +179,9 @@ func (a *API) describe(ctx context.Context, c *api.DeclarationChange) error {
 	switch c.Kind {
 	case declaration.KindClient:
 		filter.ClientID = c.Name
-		c.Affects, err = a.affectedByClient(ctx, c.Name)
+		if c.Affects, err = a.affectedByClient(ctx, c.Name); err == nil {
+			c.Affects.RedirectURIs, err = a.usedRedirectURIs(ctx, c.Name, removedRedirectURIs(c))
+		}
 	case declaration.KindUser:
 		user, findErr := a.config.Accounts.FindAny(ctx, c.Name)
 		if errors.Is(findErr, storage.ErrNotFound) {
@@ -219,6 +224,51 @@ func (a *API) affectedByClient(ctx context.Context, id string) (*api.Affected, e
 		}
 	}
 	return affected, nil
+}
+
+// removedRedirectURIs returns the redirect URIs of a client that a change removes.
+func removedRedirectURIs(c *api.DeclarationChange) []string {
+	var removed []string
+	for _, m := range c.Members {
+		if m.Name != "redirect_uris" {
+			continue
+		}
+		var from, to []string
+		// A member that was absent, or will be, is "", which is no JSON.
+		_, _ = json.Unmarshal([]byte(m.From), &from), json.Unmarshal([]byte(m.To), &to)
+		for _, uri := range from {
+			if !slices.Contains(to, uri) {
+				removed = append(removed, uri)
+			}
+		}
+	}
+	return removed
+}
+
+// maxRedirectURIs is the most redirect URIs of a client whose uses are counted.
+const maxRedirectURIs = 20
+
+// usedRedirectURIs returns those that users were sent to in the last 90 days.
+func (a *API) usedRedirectURIs(ctx context.Context, clientID string, uris []string) ([]api.RedirectURIUse, error) {
+	var used []api.RedirectURIUse
+	for _, uri := range uris[:min(len(uris), maxRedirectURIs)] {
+		owner, _ := record.RedirectURIUse(clientID, uri, "")
+		uses, err := a.config.Store.UsesOf(ctx, time.Now(), owner)
+		if err != nil {
+			return nil, fmt.Errorf("find out who uses a redirect URI: %w", err)
+		}
+		if len(uses) == 0 {
+			continue
+		}
+		use := api.RedirectURIUse{RedirectURI: uri, Users: len(uses), More: len(uses) == maxAffected}
+		for i := range uses {
+			if uses[i].At.After(use.LastUse) {
+				use.LastUse = uses[i].At
+			}
+		}
+		used = append(used, use)
+	}
+	return used, nil
 }
 
 func (a *API) affectedByUser(ctx context.Context, sub string) (*api.Affected, error) {

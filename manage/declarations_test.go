@@ -3,9 +3,13 @@ package manage_test
 import (
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/internal/person"
 	"github.com/valetkey/valetkey/manage/api"
 )
 
@@ -71,5 +75,58 @@ func TestOnlyWhatWasComparedIsApplied(t *testing.T) {
 	}
 	if result, err := apply("two", plan.ETag, api.Change{}); err != nil || len(result.Changes) != 1 {
 		t.Errorf("applying a plan: %+v, %v", result, err)
+	}
+}
+
+// TestAPlanSaysWhoUsesARedirectURI: two users were sent to one that the plan removes. The port of a
+// loopback address is not registered.
+func TestAPlanSaysWhoUsesARedirectURI(t *testing.T) {
+	var config valetkey.Config
+	const used, unused, kept = "http://127.0.0.1/used", "http://127.0.0.1/unused", "http://127.0.0.1/kept"
+	s := start(t, func(c *valetkey.Config) {
+		people(c)
+		config = *c
+	})
+	plan := func(change api.Change, uris ...string) *api.DeclarationsResult {
+		t.Helper()
+		declarations, err := json.Marshal(map[string]any{"clients": []any{map[string]any{"client_id": "desktop", "token_endpoint_auth_method": "none",
+			"application_type": "native", "redirect_uris": uris}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		result, err := s.connect(s.token(t, "administrator", nil)).ApplyDeclarations(t.Context(), &api.NewDeclarations{Declarations: declarations}, "", change)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return result
+	}
+	plan(noChange, used, unused, kept)
+	for _, visit := range []struct{ user, redirect string }{
+		{"ada", "http://127.0.0.1:49152/used"}, {"ada", "http://127.0.0.1:49153/used"}, {"bob", "http://127.0.0.1:49154/used"}, {"bob", "http://127.0.0.1:49155/kept"},
+	} {
+		query := url.Values{"client_id": {"desktop"}, "response_type": {"code"}, "redirect_uri": {visit.redirect}, "scope": {"openid"},
+			"code_challenge": {"E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"}, "code_challenge_method": {"S256"}}
+		if at, err := person.New(visit.user, password).Visit(s.url+"/authorize?"+query.Encode(), visit.redirect); err != nil || at.Query().Get("code") == "" {
+			t.Fatalf("%s is sent to %v, %v", visit.user, at, err)
+		}
+	}
+	// Uses are stored later, or when the server stops.
+	err := s.Close()
+	if err == nil {
+		s.Server, err = valetkey.New(config)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	changes := plan(api.Change{DryRun: true}, kept).Changes
+	if len(changes) != 1 || changes[0].Affects == nil {
+		t.Fatalf("the plan is %+v", changes)
+	}
+	uses := changes[0].Affects.RedirectURIs
+	if len(uses) != 1 || uses[0].RedirectURI != used || uses[0].Users != 2 || time.Since(uses[0].LastUse) > time.Minute {
+		t.Errorf("the uses of removed redirect URIs are %+v", uses)
+	}
+	if uses := plan(api.Change{DryRun: true}, used, kept).Changes[0].Affects.RedirectURIs; uses != nil {
+		t.Errorf("without a removed redirect URI that was used: %+v", uses)
 	}
 }

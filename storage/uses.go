@@ -6,10 +6,11 @@ import (
 	"time"
 )
 
-// Use is the last use of something that belongs to a user: a session, or what was granted to an
-// application.
+// Use is the last use of something: of a user's session, of what a user granted to an application, or of
+// a redirect URI.
 type Use struct {
-	// Owner is the user's ID, Name what was used. The two identify a use.
+	// Owner is the ID of the user to whom it belongs, and Name says what was used. For a redirect URI, Owner
+	// is the URI and Name the user (record.RedirectURIUse). The two identify a use.
 	Owner, Name string
 	At          time.Time
 	// Remote is the address from which it was used; the zero Addr if that is unknown.

@@ -214,6 +214,17 @@ func author(a *api.AuditActor) string {
 
 func affected(a *api.Affected) []string {
 	var lines []string
+	for _, use := range a.RedirectURIs {
+		count := "1 user was"
+		if use.Users > 1 {
+			count = fmt.Sprintf("%d users were", use.Users)
+		}
+		if use.More {
+			count = fmt.Sprintf("%d users or more were", use.Users)
+		}
+		lines = append(lines, fmt.Sprintf("the redirect URI %s, to which %s sent in the last 90 days, most recently %s",
+			printable(use.RedirectURI), count, use.LastUse.UTC().Format(time.RFC3339)))
+	}
 	if a.Users > 0 {
 		line := fmt.Sprintf("%d users who have allowed it access", a.Users)
 		if a.More {

@@ -56,8 +56,18 @@ type Affected struct {
 	Users       int        `json:"users,omitempty" doc:"Users who have allowed the client something, up to 1000"`
 	More        bool       `json:"more,omitempty" doc:"There may be more users than that"`
 	LatestGrant *time.Time `json:"latest_grant,omitempty" doc:"When a user last allowed the client something"`
-	Sessions    int        `json:"sessions,omitempty" doc:"Sessions of the user"`
-	Clients     int        `json:"clients,omitempty" doc:"Clients that the user has allowed something"`
+	// RedirectURIs are those that a change removes, and that users have used.
+	RedirectURIs []RedirectURIUse `json:"redirect_uris,omitempty" doc:"Redirect URIs that the change removes, and that were used in the last 90 days"`
+	Sessions     int              `json:"sessions,omitempty" doc:"Sessions of the user"`
+	Clients      int              `json:"clients,omitempty" doc:"Clients that the user has allowed something"`
+}
+
+// RedirectURIUse says who used a redirect URI in the last 90 days.
+type RedirectURIUse struct {
+	RedirectURI string    `json:"redirect_uri"`
+	Users       int       `json:"users" doc:"Users who were sent to it, up to 1000"`
+	More        bool      `json:"more,omitempty" doc:"There may be more users than that"`
+	LastUse     time.Time `json:"last_use"`
 }
 
 // ApplyDeclarations applies declarations, or compares them with Change.DryRun. etag is that of an
