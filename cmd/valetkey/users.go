@@ -116,10 +116,10 @@ func (c *usersListCommand) Run(ctx context.Context, o *output) error {
 		fmt.Fprintln(o.out, "There are no users.")
 		return nil
 	}
-	table := newTable(o.out, "USERNAME", "EMAIL", "STATE", "ADMINISTRATOR", "SUB")
+	table := newTable(o.out, "USERNAME", "EMAIL", "STATE", "ROLE", "SUB")
 	for _, u := range users {
 		email, _ := u.Claims["email"].(string)
-		table.row(u.Username, email, u.State, yesNo(u.Administrator), u.Sub)
+		table.row(u.Username, email, u.State, u.Role, u.Sub)
 	}
 	return table.Flush()
 }
@@ -169,13 +169,6 @@ func (t table) row(values ...string) {
 		fmt.Fprint(t, printable(value))
 	}
 	fmt.Fprintln(t)
-}
-
-func yesNo(b bool) string {
-	if b {
-		return "yes"
-	}
-	return "no"
 }
 
 // oneUser selects the user that a command works on.
