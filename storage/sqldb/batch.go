@@ -95,7 +95,7 @@ func (w *writer) attemptOnce(batch []*operation, lockWait time.Duration) (errs [
 				return fmt.Errorf("store audit records: %w", err)
 			}
 		}
-		if p, ok := p.(sqlitePipeline); ok {
+		if p, ok := p.(*sqlitePipeline); ok {
 			if err := p.findAll(batch, errs); err != nil {
 				return fmt.Errorf("find what tickets depend on: %w", err)
 			}

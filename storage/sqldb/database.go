@@ -9,6 +9,7 @@ import (
 	"github.com/pressly/goose/v3"
 
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // database is what SQLite and PostgreSQL do differently. Both run the same queries.
@@ -31,8 +32,10 @@ type database interface {
 	whileMigrating(ctx context.Context, migrate func() error) error
 	// tickets runs a query that selects ticketColumns.
 	tickets(ctx context.Context, query string, args ...any) ([]storage.Ticket, error)
-	// ticketsByKey is tickets for a query that finds each ticket by its key.
-	ticketsByKey(ctx context.Context, query string, args ...any) ([]storage.Ticket, error)
+	// ticketsByKey returns the live tickets with some keys, at most maxKeys. at is now in milliseconds.
+	ticketsByKey(ctx context.Context, at int64, keys ...storage.Key) ([]storage.Ticket, error)
+	// grant returns the grant of a user to a client; nil if there is none.
+	grant(ctx context.Context, subject, clientID string) (*record.Grant, error)
 	// find runs findGrantAndTicket.
 	find(ctx context.Context, f *finding) error
 	// userChanges returns the IDs of users that have changed since a mark, at most most, and the

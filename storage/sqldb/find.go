@@ -64,9 +64,9 @@ func (s *Store) PutAndFind(ctx context.Context, now time.Time, find record.Find,
 }
 
 // findAll finds what the operations of a batch that have not failed look for.
-func (p sqlitePipeline) findAll(batch []*operation, errs []error) error {
+func (p *sqlitePipeline) findAll(batch []*operation, errs []error) error {
 	for i, op := range batch {
-		if op.find == nil || errs[i] != nil {
+		if op.find == nil || errs[i] != nil || p.memory.find(op.find) {
 			continue
 		}
 		if err := op.find.inSQLite(p.conn); err != nil {

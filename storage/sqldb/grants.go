@@ -22,30 +22,14 @@ const deleteGrant = `DELETE FROM grants WHERE id = $1`
 
 // Grant implements record.Store.
 func (s *Store) Grant(ctx context.Context, subject, clientID string) (*record.Grant, error) {
-	const where = `WHERE subject = $1 AND client_id = $2`
-	var grants []record.Grant
-	var err error
-	if d := asPostgreSQL(s.database); d != nil { // without database/sql, which takes half of the time
-		operation := s.telemetry.StartOperation(ctx, systemName(d), operationGrant)
-		err = d.byKey(ctx, func(r postgreSQLRow) error {
-			g, err := scanGrant(r)
-			grants = append(grants, g)
-			return err
-		}, selectGrants+where, subject, clientID)
-		operation.End(0, fault(err))
-		if err != nil {
-			err = fmt.Errorf("read grants: %w", fault(err))
-		}
-	} else {
-		grants, err = s.grants(ctx, where, subject, clientID)
-	}
+	grant, err := s.database.grant(ctx, subject, clientID)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read grant: %w", fault(err))
 	}
-	if len(grants) == 0 {
+	if grant == nil {
 		return nil, storage.ErrNotFound
 	}
-	return &grants[0], nil
+	return grant, nil
 }
 
 // GrantsOf implements record.Store.
@@ -57,7 +41,10 @@ func (s *Store) grants(ctx context.Context, where string, args ...any) ([]record
 	return grants(ctx, s.database.read(), where, args...)
 }
 
-const selectGrants = `SELECT id, subject, client_id, scope, declined, resources, created, updated FROM grants `
+const (
+	selectGrants = `SELECT id, subject, client_id, scope, declined, resources, created, updated FROM grants `
+	selectGrant  = selectGrants + `WHERE subject = $1 AND client_id = $2`
+)
 
 // scanGrant reads a row of selectGrants.
 func scanGrant(rows row) (g record.Grant, err error) {
@@ -130,6 +117,10 @@ func copyGrant(g *record.Grant) *record.Grant {
 	if g.CreatedAt.IsZero() && g.UpdatedAt.IsZero() {
 		return nil
 	}
+	return cloneGrant(g)
+}
+
+func cloneGrant(g *record.Grant) *record.Grant {
 	c := *g
 	c.Scope, c.Declined, c.Resources = slices.Clone(g.Scope), slices.Clone(g.Declined), slices.Clone(g.Resources)
 	return &c

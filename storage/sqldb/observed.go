@@ -10,6 +10,7 @@ import (
 
 	"github.com/valetkey/valetkey/internal/telemetry"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // observed is a database whose reads are measured: one operation, and one span in a sampled trace, for
@@ -61,10 +62,16 @@ func (o *observed) tickets(ctx context.Context, query string, args ...any) (foun
 	return o.database.tickets(ctx, query, args...)
 }
 
-func (o *observed) ticketsByKey(ctx context.Context, query string, args ...any) (found []storage.Ticket, err error) {
+func (o *observed) ticketsByKey(ctx context.Context, at int64, keys ...storage.Key) (found []storage.Ticket, err error) {
 	operation := o.telemetry.StartOperation(ctx, o.system, operationTickets)
 	defer func() { operation.End(0, fault(err)) }()
-	return o.database.ticketsByKey(ctx, query, args...)
+	return o.database.ticketsByKey(ctx, at, keys...)
+}
+
+func (o *observed) grant(ctx context.Context, subject, clientID string) (found *record.Grant, err error) {
+	operation := o.telemetry.StartOperation(ctx, o.system, operationGrant)
+	defer func() { operation.End(0, fault(err)) }()
+	return o.database.grant(ctx, subject, clientID)
 }
 
 func (o *observed) find(ctx context.Context, f *finding) (err error) {

@@ -18,6 +18,7 @@ import (
 	"github.com/pressly/goose/v3"
 
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 // postgreSQL is a PostgreSQL database, which other nodes may use at the same time.
@@ -174,12 +175,25 @@ func (d *postgreSQL) tickets(ctx context.Context, query string, args ...any) (fo
 	return found, err
 }
 
-func (d *postgreSQL) ticketsByKey(ctx context.Context, query string, args ...any) (found []storage.Ticket, err error) {
+func (d *postgreSQL) ticketsByKey(ctx context.Context, at int64, keys ...storage.Key) (found []storage.Ticket, err error) {
+	args := make([]any, 0, 3*len(keys))
+	for i := range keys {
+		args = append(args, string(keys[i].Kind), keys[i].ID[:], at)
+	}
 	err = d.byKey(ctx, func(r postgreSQLRow) error {
 		t, err := ticketOfValues(r)
 		found = append(found, t)
 		return err
-	}, query, args...)
+	}, getTickets[len(keys)-1], args...)
+	return found, err
+}
+
+func (d *postgreSQL) grant(ctx context.Context, subject, clientID string) (found *record.Grant, err error) {
+	err = d.byKey(ctx, func(r postgreSQLRow) error {
+		g, err := scanGrant(r)
+		found = &g
+		return err
+	}, selectGrant, subject, clientID)
 	return found, err
 }
 

@@ -3,8 +3,8 @@
 //
 //	sqldb.go      Open, Close
 //	database.go   what the two databases do differently: sqlite.go, sqlite_conn.go,
-//	              sqlite_pagecache.go, postgres.go,
-//	              postgres_pool.go, postgres_batch.go; fault.go, when it is unavailable
+//	              sqlite_pagecache.go, sqlite_rowmemory.go with sqlite_walindex.go, rows in memory;
+//	              postgres.go, postgres_pool.go, postgres_batch.go; fault.go, when it is unavailable
 //	writer.go     concurrent writes of tickets share commits; batch.go, one commit; change.go, the
 //	              write of one ticket; postgres_change.go, a commit in one round trip
 //	tickets.go    storage.Tickets; find.go, what tickets depend on

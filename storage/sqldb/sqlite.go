@@ -19,6 +19,7 @@ import (
 	zombiezen "zombiezen.com/go/sqlite"
 
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 const (
@@ -43,6 +44,8 @@ type sqlite struct {
 	// by polling, so that a transaction could starve behind batches.
 	writing chan struct{}
 	batches *sqliteConn // opened by the first batch
+
+	memory *rowMemory // nil for a database in memory
 
 	mu       sync.Mutex
 	prepared map[string]*sql.Stmt // on reader
@@ -84,6 +87,9 @@ func openSQLite(path string, logger *slog.Logger) (*sqlite, error) {
 	d.reader.SetMaxOpenConns(sqliteConnections)
 	d.reader.SetMaxIdleConns(1)
 	d.readers = newSQLiteReaders(d.uri, sqliteConnections)
+	if d.path != "" {
+		d.memory = &rowMemory{uri: d.uri}
+	}
 	return d, nil
 }
 
@@ -168,7 +174,7 @@ func (d *sqlite) ping(ctx context.Context) error {
 }
 
 func (d *sqlite) close() error {
-	err := errors.Join(d.readers.close(), d.reader.Close())
+	err := errors.Join(d.readers.close(), d.reader.Close(), d.memory.close())
 	if d.batches != nil {
 		err = errors.Join(err, d.batches.conn.Close())
 	}
@@ -184,8 +190,40 @@ func (d *sqlite) tickets(ctx context.Context, query string, args ...any) (found 
 	return found, err
 }
 
-func (d *sqlite) ticketsByKey(ctx context.Context, query string, args ...any) ([]storage.Ticket, error) {
-	return d.tickets(ctx, query, args...)
+func (d *sqlite) ticketsByKey(ctx context.Context, at int64, keys ...storage.Key) (found []storage.Ticket, err error) {
+	version, keeps := d.memory.begin()
+	if keeps {
+		if found, ok := d.memory.tickets(&version, at, keys); ok {
+			return found, ctx.Err()
+		}
+	}
+	args := make([]any, 0, 3*len(keys))
+	for i := range keys {
+		args = append(args, string(keys[i].Kind), keys[i].ID[:], at)
+	}
+	found, err = d.tickets(ctx, getTickets[len(keys)-1], args...)
+	if err == nil && keeps {
+		d.memory.keepTickets(&version, at, keys, found)
+	}
+	return found, err
+}
+
+func (d *sqlite) grant(ctx context.Context, subject, clientID string) (found *record.Grant, err error) {
+	version, keeps := d.memory.begin()
+	if keeps {
+		if g := d.memory.grant(&version, grantOf{subject, clientID}); g != nil {
+			return g, ctx.Err()
+		}
+	}
+	err = d.readers.query(ctx, func(stmt *zombiezen.Stmt) error {
+		g, err := scanGrant(sqliteRow{stmt})
+		found = &g
+		return err
+	}, selectGrant, subject, clientID)
+	if err == nil && found != nil && keeps {
+		d.memory.keepGrant(&version, found)
+	}
+	return found, err
 }
 
 const (
@@ -297,12 +335,16 @@ func (d *sqlite) batch(_ context.Context, _ time.Duration, f func(pipeline) erro
 	if _, err := c.exec("BEGIN IMMEDIATE"); err != nil {
 		return &beginError{err}
 	}
-	if err := f(sqlitePipeline{c}); err != nil {
+	p := &sqlitePipeline{conn: c, memory: d.memory.beginBatch()}
+	committed := false
+	defer func() { p.memory.end(committed) }()
+	if err := f(p); err != nil {
 		return errors.Join(err, d.rollBack())
 	}
 	if _, err := c.exec("COMMIT"); err != nil {
 		return &commitError{err: errors.Join(err, d.rollBack())}
 	}
+	committed = true
 	return nil
 }
 
@@ -315,29 +357,36 @@ func (d *sqlite) rollBack() error {
 	return err
 }
 
-type sqlitePipeline struct{ conn *sqliteConn }
+type sqlitePipeline struct {
+	conn   *sqliteConn
+	memory batchMemory
+}
 
-func (p sqlitePipeline) change(changes []*change) error {
+func (p *sqlitePipeline) change(changes []*change) error {
 	for _, c := range changes {
+		p.memory.keys = append(p.memory.keys, c.ticket.Key)
 		if err := p.conn.change(c); err != nil {
 			return err
 		}
+		p.memory.changed = p.memory.changed || c.done
 	}
 	return nil
 }
 
-func (p sqlitePipeline) exec(statements []statement) ([]int64, error) {
+func (p *sqlitePipeline) exec(statements []statement) ([]int64, error) {
 	changed := make([]int64, len(statements))
 	for i, s := range statements {
+		p.memory.note(s)
 		var err error
 		if changed[i], err = p.conn.exec(s.query, s.args...); err != nil {
 			return nil, err
 		}
+		p.memory.changed = p.memory.changed || changed[i] > 0
 	}
 	return changed, nil
 }
 
-func (p sqlitePipeline) keys(s statement) (keys []storage.Key, err error) {
+func (p *sqlitePipeline) keys(s statement) (keys []storage.Key, err error) {
 	err = p.conn.query(func(stmt *zombiezen.Stmt) error {
 		key, err := keyOf(stmt)
 		keys = append(keys, key)

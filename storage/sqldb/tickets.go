@@ -18,8 +18,6 @@ import (
 const (
 	ticketColumns = `kind, id, grant_id, family, data, expires, spent`
 
-	getTicket = `SELECT ` + ticketColumns + ` FROM tickets WHERE kind = $1 AND id = $2 AND expires > $3`
-
 	// A family has few tickets; "+ 0" keeps the planner from using the index of expiries for
 	// the order.
 	findFamily = `SELECT ` + ticketColumns + ` FROM tickets
@@ -66,7 +64,7 @@ func (s *Store) Put(ctx context.Context, now time.Time, tickets ...storage.Ticke
 
 // Get implements storage.Tickets.
 func (s *Store) Get(ctx context.Context, now time.Time, key storage.Key) (storage.Ticket, error) {
-	found, err := s.database.ticketsByKey(ctx, getTicket, string(key.Kind), key.ID[:], now.UnixMilli())
+	found, err := s.database.ticketsByKey(ctx, now.UnixMilli(), key)
 	if err != nil {
 		return storage.Ticket{}, fmt.Errorf("get %s: %w", key.Kind, fault(err))
 	}
@@ -83,20 +81,20 @@ const maxKeys = 16
 func (s *Store) GetAll(ctx context.Context, now time.Time, keys ...storage.Key) ([]storage.Ticket, error) {
 	var all []storage.Ticket
 	for chunk := range slices.Chunk(keys, maxKeys) {
-		args := make([]any, 0, 3*len(chunk))
-		for _, key := range chunk {
-			args = append(args, string(key.Kind), key.ID[:], now.UnixMilli())
-		}
-		found, err := s.database.ticketsByKey(ctx, getTickets[len(chunk)-1], args...)
+		found, err := s.database.ticketsByKey(ctx, now.UnixMilli(), chunk...)
 		if err != nil {
 			return nil, fmt.Errorf("get %s: %w", chunk[0].Kind, fault(err))
 		}
-		all = append(all, found...)
+		if all == nil {
+			all = found
+		} else {
+			all = append(all, found...)
+		}
 	}
 	return all, nil
 }
 
-// getTickets are the queries for one key, for two, and so on up to maxKeys.
+// getTickets are the queries of ticketsByKey, for one key, for two, and so on up to maxKeys.
 var getTickets = func() (queries [maxKeys]string) {
 	text := ""
 	for i := range maxKeys {
@@ -186,6 +184,13 @@ func removal(key storage.Key) statement {
 		query = endTicket
 	}
 	return statement{query, []any{string(key.Kind), key.ID[:]}}
+}
+
+// removedKey returns the key of a removal.
+func removedKey(s statement) (key storage.Key) {
+	key.Kind = storage.Kind(s.args[0].(string))
+	copy(key.ID[:], s.args[1].([]byte))
+	return key
 }
 
 // FindEnded implements storage.Tickets.
