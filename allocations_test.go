@@ -104,13 +104,13 @@ func (m *measured) requests() []measuredRequest {
 	}
 	return []measuredRequest{
 		{"client_credentials", 82, same(m.post("/token", "grant_type", "client_credentials", "scope", "photos:read"))},
-		{"authorize", 110, same(m.authorize())},
-		{"code", 236, each(func() *http.Request { return m.redeem(m.code()) })},
-		{"refresh", 196, each(func() *http.Request {
+		{"authorize", 84, same(m.authorize())},
+		{"code", 230, each(func() *http.Request { return m.redeem(m.code()) })},
+		{"refresh", 192, each(func() *http.Request {
 			return m.post("/token", "grant_type", "refresh_token", "refresh_token", m.tokens().RefreshToken)
 		})},
-		{"introspection", 30, same(m.post("/introspect", "token", m.tokens().AccessToken))},
-		{"introspection that accepts only JSON", 30, func(n int) []*http.Request {
+		{"introspection", 17, same(m.post("/introspect", "token", m.tokens().AccessToken))},
+		{"introspection that accepts only JSON", 17, func(n int) []*http.Request {
 			r := m.post("/introspect", "token", m.tokens().AccessToken)
 			r.Header.Set("Accept", "application/json")
 			return same(r)(n)

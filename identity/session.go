@@ -202,8 +202,22 @@ func (a *Accounts) SessionActive(ctx context.Context, now time.Time, id string) 
 
 // SessionTicketActive is SessionActive for a session whose ticket was just read (SessionKey).
 func (a *Accounts) SessionTicketActive(ctx context.Context, now time.Time, ticket storage.Ticket) (bool, error) {
-	session, err := a.currentSession(ctx, now, ticket, a.store.CachedUser)
-	return active(session, err)
+	if !ticket.Spent.IsZero() { // an earlier name of the session
+		session, err := a.currentSession(ctx, now, ticket, a.store.CachedUser)
+		return active(session, err)
+	}
+	d, err := decodeSession(ticket.Data)
+	if err != nil {
+		return false, fmt.Errorf("decode a session: %w", err)
+	}
+	validity, err := a.store.UserValidity(ctx, d.User)
+	if errors.Is(err, storage.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("find the user of a session: %w", err)
+	}
+	return validity.Includes(time.UnixMilli(d.AuthTime), append(d.Former, sid(ticket.Key))...), nil
 }
 
 // active reports whether a session was found, in which clients may act for the user.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -58,6 +59,12 @@ type commandLine struct {
 	Completion   completionCommand   `cmd:"" help:"Print a completion script for a shell."`
 }
 
+// serveLine is the part of commandLine that starts a server. The description of all commands takes
+// milliseconds to build, and memory as long as the server runs.
+type serveLine struct {
+	Serve serveCommand `cmd:"" help:"Run the server."`
+}
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -75,20 +82,19 @@ type output struct {
 }
 
 func run(ctx context.Context, args []string, out, log io.Writer) int {
-	var cli commandLine
 	exit := -1
-	parser, err := kong.New(&cli,
+	options := []kong.Option{
 		kong.Name("valetkey"),
-		kong.Description("An OAuth 2.0 authorization server and OpenID Provider in one binary.\n\nExamples:\n"+
-			"  valetkey demo                      everything at once, without configuration\n"+
-			"  valetkey serve                     a server on 127.0.0.1:8080 with its data in ./valetkey.db\n"+
-			"  valetkey serve --config valetkey.yaml\n"+
-			"  valetkey diff clients.yaml && valetkey apply clients.yaml\n"+
-			"  valetkey explain 7K3M-2QXA         why a request was refused\n"+
-			"  valetkey token --issuer https://login.example.com --client-id cli --dpop\n"+
-			"  valetkey call https://api.example.com/albums\n"+
-			"  valetkey users set-password ada    set a new password for a user\n"+
-			"  valetkey login https://login.example.com && valetkey clients list\n\n"+
+		kong.Description("An OAuth 2.0 authorization server and OpenID Provider in one binary.\n\nExamples:\n" +
+			"  valetkey demo                      everything at once, without configuration\n" +
+			"  valetkey serve                     a server on 127.0.0.1:8080 with its data in ./valetkey.db\n" +
+			"  valetkey serve --config valetkey.yaml\n" +
+			"  valetkey diff clients.yaml && valetkey apply clients.yaml\n" +
+			"  valetkey explain 7K3M-2QXA         why a request was refused\n" +
+			"  valetkey token --issuer https://login.example.com --client-id cli --dpop\n" +
+			"  valetkey call https://api.example.com/albums\n" +
+			"  valetkey users set-password ada    set a new password for a user\n" +
+			"  valetkey login https://login.example.com && valetkey clients list\n\n" +
 			"Exit codes: 0 success, 1 failure (also: check --profile found a client that does not meet it), 2 invalid usage or configuration, 3 differences (plan, diff --exit-code) or pending migrations (migrate --dry-run)."),
 		kong.Vars{"profiles": strings.Join(authserver.Profiles(), ", ")},
 		kong.Writers(out, log),
@@ -96,7 +102,12 @@ func run(ctx context.Context, args []string, out, log io.Writer) int {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
 		kong.BindTo(audit.WithActor(ctx, operatorActor()), (*context.Context)(nil)),
 		kong.Bind(&output{out, log}),
-	)
+	}
+	if command := parseServe(args, options); command != nil {
+		return result(command.Run(), log)
+	}
+	var cli commandLine
+	parser, err := kong.New(&cli, options...)
 	if err != nil {
 		fmt.Fprintln(log, "valetkey:", err)
 		return exitFailed
@@ -112,7 +123,29 @@ func run(ctx context.Context, args []string, out, log io.Writer) int {
 		fmt.Fprintf(log, "valetkey: %v\nRun \"valetkey --help\" for usage.\n", err)
 		return exitUsage
 	}
-	err = command.Run(&cli, parser.Model)
+	return result(command.Run(&cli, parser.Model), log)
+}
+
+// parseServe returns the command that starts a server; nil if the command line is another one, asks for
+// help, or is wrong.
+func parseServe(args []string, options []kong.Option) *kong.Context {
+	help := func(arg string) bool { return arg == "--help" || arg == "-h" }
+	if len(args) == 0 || args[0] != "serve" || slices.ContainsFunc(args, help) {
+		return nil
+	}
+	parser, err := kong.New(&serveLine{}, options...)
+	if err != nil {
+		return nil
+	}
+	command, err := parser.Parse(args)
+	if err != nil {
+		return nil
+	}
+	return command
+}
+
+// result writes the error of a command, and returns the exit code.
+func result(err error, log io.Writer) int {
 	switch {
 	case err == nil:
 		return 0
