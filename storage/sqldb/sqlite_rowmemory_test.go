@@ -59,9 +59,13 @@ func TestRowsInMemoryEndWithTheirRows(t *testing.T) {
 		return g.ID
 	}
 	for name, change := range map[string]func(ctx context.Context, s *Store, ticket storage.Ticket) error{
-		"Delete":       func(ctx context.Context, s *Store, ticket storage.Ticket) error { return s.Delete(ctx, ticket.Key) },
-		"DeleteFamily": func(ctx context.Context, s *Store, ticket storage.Ticket) error { return s.DeleteFamily(ctx, ticket.Family) },
-		"DeleteGrant":  func(ctx context.Context, s *Store, ticket storage.Ticket) error { return s.DeleteGrant(ctx, ticket.Grant) },
+		"Delete": func(ctx context.Context, s *Store, ticket storage.Ticket) error { return s.Delete(ctx, ticket.Key) },
+		"DeleteFamily": func(ctx context.Context, s *Store, ticket storage.Ticket) error {
+			return s.DeleteFamily(ctx, ticket.Family)
+		},
+		"DeleteGrant": func(ctx context.Context, s *Store, ticket storage.Ticket) error {
+			return s.DeleteGrant(ctx, ticket.Grant)
+		},
 		"Spend": func(ctx context.Context, s *Store, ticket storage.Ticket) error {
 			return s.Spend(ctx, time.Now(), []storage.Key{ticket.Key})
 		},
