@@ -3,55 +3,63 @@ package valetkey
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/valetkey/valetkey/audit"
+	"github.com/valetkey/valetkey/internal/ratelimit"
 )
 
-// Events that change nothing, such as failed sign-ins, reach the audit log through the log of events,
-// which limits them by address. These limits keep strangers from filling the database.
+// Events that change nothing, such as failed sign-ins, reach the audit log through the log of events.
+// These limits, in memory, keep strangers from filling the database. Each event has its own, and each
+// address a part of it: nobody can keep the events of others out of the log.
+var (
+	auditedOfAddress = ratelimit.Limit{Burst: 20, Every: 5 * time.Minute}
+	auditedOfEvent   = ratelimit.Limit{Burst: 200, Every: 20 * time.Second}
+)
+
 const (
-	maxEventsWaiting = 256
-	maxEventsMinute  = 60
-	maxEventsDay     = 5000
+	maxEventsWaiting = 4096
 	// leftOutEvery is how often a record says how many events were left out.
 	leftOutEvery = time.Hour
 )
 
 // auditEvents collects events for the audit log. It is safe for concurrent use.
 type auditEvents struct {
-	mu       sync.Mutex
-	waiting  []audit.Record
-	minute   time.Time
-	inMinute int
-	day      time.Time
-	inDay    int
-	leftOut  int
-	since    time.Time // when the first event was left out that no record mentions
+	addresses, kinds *ratelimit.Limiter
+
+	mu      sync.Mutex
+	waiting []audit.Record
+	leftOut int
+	since   time.Time // when the first event was left out that no record mentions
+}
+
+func newAuditEvents() *auditEvents {
+	return &auditEvents{
+		addresses: ratelimit.New(ratelimit.Config{Limit: auditedOfAddress, Name: "audited events of an address", Capacity: 20_000}),
+		kinds:     ratelimit.New(ratelimit.Config{Limit: auditedOfEvent, Name: "audited events"}),
+	}
 }
 
 // add never waits: an event beyond the limits is counted.
 func (e *auditEvents) add(now time.Time, r audit.Record) {
+	network := r.Actor.Address
+	if address, err := netip.ParseAddr(network); err == nil {
+		network = ratelimit.Network(address)
+	}
+	taken := e.addresses.Take(now, ratelimit.NewKey(r.Event, network)) == 0 && e.kinds.Take(now, ratelimit.NewKey(r.Event)) == 0
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if now.Sub(e.minute) >= time.Minute {
-		e.minute, e.inMinute = now, 0
-	}
-	if now.Sub(e.day) >= 24*time.Hour {
-		e.day, e.inDay = now, 0
-	}
-	if len(e.waiting) >= maxEventsWaiting || e.inMinute >= maxEventsMinute || e.inDay >= maxEventsDay {
-		if e.leftOut == 0 {
-			e.since = now
-		}
-		e.leftOut++
+	if taken && len(e.waiting) < maxEventsWaiting {
+		e.waiting = append(e.waiting, r)
 		return
 	}
-	e.inMinute++
-	e.inDay++
-	e.waiting = append(e.waiting, r)
+	if e.leftOut == 0 {
+		e.since = now
+	}
+	e.leftOut++
 }
 
 // take returns what is to be stored.

@@ -15,7 +15,7 @@ import (
 // missing.
 func TestAuditedEventsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		events := &auditEvents{}
+		events := newAuditEvents()
 		log := event.New(slog.New(&auditHandler{slog.DiscardHandler, events}))
 		defer log.Close()
 		quiet := event.New(slog.New(&auditHandler{slog.NewTextHandler(t.Output(), nil), events}))
@@ -27,9 +27,10 @@ func TestAuditedEventsAreBounded(t *testing.T) {
 			t.Fatalf("records %+v", first)
 		}
 		stored := 0
-		for range 3000 { // 50 hours
-			for range 100 {
-				events.add(time.Now(), audit.Record{Event: "sign_in.failed"})
+		for minute := range 3000 { // 50 hours
+			for i := range 12 {
+				from := netip.AddrFrom4([4]byte{198, 51, byte(minute), byte(i)})
+				events.add(time.Now(), audit.Record{Event: "sign_in.failed", Actor: audit.Actor{Address: from.String()}})
 			}
 			time.Sleep(time.Minute)
 			for _, r := range events.take(time.Now()) {
@@ -39,8 +40,45 @@ func TestAuditedEventsAreBounded(t *testing.T) {
 				stored++
 			}
 		}
-		if stored > 3*maxEventsDay+100 || stored < maxEventsDay {
+		if stored > 10_000 || stored < 8000 {
 			t.Errorf("%d records in two days", stored)
+		}
+	})
+}
+
+// SH-06, LO-06: a stranger from one address, or with one kind of event, cannot keep other events out of
+// the log.
+func TestAStrangerDoesNotHideWhatOthersDo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		events := newAuditEvents()
+		stranger := audit.Actor{Address: "2001:db8:0:1::9"}
+		ofStranger := 0
+		for range 24 * 60 {
+			for _, event := range []string{"request.refused", "client.authentication_failed", "sign_in.failed"} {
+				for range 30 {
+					events.add(time.Now(), audit.Record{Event: event, Actor: stranger})
+				}
+			}
+			ofStranger += len(events.take(time.Now()))
+			time.Sleep(time.Minute)
+		}
+		events.take(time.Now())
+		for i := range 5000 { // of many addresses
+			events.add(time.Now(), audit.Record{Event: "request.refused", Actor: audit.Actor{Address: netip.AddrFrom4([4]byte{203, 0, byte(i >> 8), byte(i)}).String()}})
+		}
+		events.add(time.Now(), audit.Record{Event: "sign_in.failed", Subject: "u1", Actor: audit.Actor{Address: "192.0.2.1"}})
+		events.add(time.Now(), audit.Record{Event: "account.exported", Subject: "u1", Actor: audit.Actor{Address: "192.0.2.1"}})
+		of := map[string]int{}
+		for _, r := range events.take(time.Now()) {
+			if r.Subject == "u1" {
+				of[r.Event]++
+			}
+		}
+		if of["sign_in.failed"] != 1 || of["account.exported"] != 1 {
+			t.Errorf("after the flood of a stranger, the log has %v", of)
+		}
+		if ofStranger > 1500 {
+			t.Errorf("one address has added %d records in a day", ofStranger)
 		}
 	})
 }

@@ -161,7 +161,7 @@ func newServer(config Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	events := &auditEvents{}
+	events := newAuditEvents()
 	if config.Audit.Record != configuration.AuditOff {
 		config.Logger = slog.New(&auditHandler{config.Logger.Handler(), events})
 	}

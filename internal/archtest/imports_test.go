@@ -88,7 +88,7 @@ var rules = map[string]rule{
 	"configuration": {knows: []string{"audit", "identity/directory", "identity/passkey", "identity/upstream", "ui/theme", "authserver", "identity", "mail", "oauth/clientcertificate", "oauth/jose", "oauth", "storage/declaration", "internal/clientaddress", "internal/editdistance", "manage/api", "storage/record"},
 		uses: []string{"go.yaml.in/yaml/v4"},
 		why:  "reading and checking a configuration must not open a database or link its drivers"},
-	".": {knows: []string{"console", "internal/telemetry", "manage", "audit", "ui/theme", "identity/directory", "identity/upstream", "authserver", "configuration", "identity", "mail", "oauth", "ui", "storage", "storage/declaration", "internal/breachedapi", "internal/clientaddress", "internal/database", "internal/declare", "internal/event", "internal/outgoing", "internal/place", "internal/useradmin", "storage/record", "internal/cookiename", "internal/probe"},
+	".": {knows: []string{"console", "internal/telemetry", "manage", "audit", "ui/theme", "identity/directory", "identity/upstream", "authserver", "configuration", "identity", "mail", "oauth", "ui", "storage", "storage/declaration", "internal/breachedapi", "internal/clientaddress", "internal/database", "internal/declare", "internal/event", "internal/outgoing", "internal/place", "internal/ratelimit", "internal/useradmin", "storage/record", "internal/cookiename", "internal/probe"},
 		why: "the root connects the parts of the server; a program that embeds it must not get a command line, a client or a demo"},
 	"authservertest": {knows: []string{".", "authserver", "oauth/client", "configuration", "oauth", "internal/person", "storage/record"},
 		why: "tests of applications start the complete server"},
