@@ -39,6 +39,28 @@ func CanonicalIdentifier(s string) (string, error) {
 	return canonical, nil
 }
 
+// DirectoryAccount returns the name under which limits count the passwords for a user of a directory that
+// only users themselves can search: the same for all spellings that directories take for one name. It is
+// CanonicalIdentifier without accents, which Active Directory ignores, and allows ASCII with single spaces.
+func DirectoryAccount(username string) (string, error) {
+	if strings.Contains(username, " ") {
+		if strings.Join(strings.Fields(username), " ") != username || strings.ContainsFunc(username, func(r rune) bool { return r < ' ' || r > '~' }) {
+			return "", ErrIdentifier
+		}
+		return strings.ToLower(username), nil
+	}
+	canonical, err := CanonicalIdentifier(username)
+	if err != nil {
+		return "", err
+	}
+	return strings.Map(func(r rune) rune {
+		if unicode.Is(unicode.Mn, r) {
+			return -1
+		}
+		return r
+	}, norm.NFD.String(canonical)), nil
+}
+
 // mapIdentifier applies the mappings of CanonicalIdentifier once.
 func mapIdentifier(s string) (string, error) {
 	if s == "" || len(s) > maxIdentifierBytes || !utf8.ValidString(s) {

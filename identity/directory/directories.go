@@ -204,8 +204,11 @@ func (d *Directory) user(ctx context.Context, identifier string) identity.Direct
 		return d.absent(identifier)
 	}
 	if !d.config.service() {
-		found := &entry{bindName: d.bindName(username), username: username, identifier: whole}
-		return d.present(found, strings.ToLower(username))
+		account, err := identity.DirectoryAccount(username)
+		if err != nil { // the directory could take it for another name, with limits of its own
+			return d.absent(identifier)
+		}
+		return d.present(&entry{bindName: d.bindName(username), username: username, identifier: whole}, account)
 	}
 	found, err := d.find(ctx, fill(d.config.UserFilter, username, whole, escapeFilter))
 	return d.result(found, err, username)

@@ -280,7 +280,7 @@ func TestUserBind(t *testing.T) {
 	config.BindDN, config.BindPassword, config.UserBind = "", "", "uid={username},ou=people,dc=corp,dc=example"
 	config.Groups, config.Rule = directory.GroupsOff, "true"
 	issuer := serve(t, []directory.Config{config}, nil)
-	for identifier, want := range map[string]bool{"alice": true, "alice,ou=people": false, "bob,ou=people,dc=corp,dc=example+uid=alice": false} {
+	for identifier, want := range map[string]bool{"alice": true, "ALICE": true, "alice,ou=people": false, "bob,ou=people,dc=corp,dc=example+uid=alice": false} {
 		if got := signedIn(t, issuer, identifier, userPassword); got != want {
 			t.Errorf("%q: signed in: %v", identifier, got)
 		}
@@ -323,5 +323,33 @@ func TestAccountPage(t *testing.T) {
 	d.signIn("bob", userPassword)
 	if _, _, body := d.get("/account"); !strings.Contains(body, "carol") {
 		t.Error("the linked user does not get to the account")
+	}
+}
+
+// SH-03, FD-11: other spellings of a name, which the directory takes for the same, give a guesser no more
+// passwords.
+func TestAGuesserGainsNothingBySpellingANameDifferently(t *testing.T) {
+	s := startSlapd(t)
+	config := openLDAP(s)
+	config.BindDN, config.BindPassword, config.UserBind = "", "", "uid={username},ou=people,dc=corp,dc=example"
+	config.Groups, config.Rule, config.FailedAttempts = directory.GroupsOff, "true", 5
+	issuer := serve(t, []directory.Config{config}, nil)
+	spellings := []string{"alice", "ALICE", "\u00a0alice", "𝐚lice", "ªlice", "ⓐlice", `corp.example\ alice`}
+	for i := range "alice" { // full width
+		spellings = append(spellings, "alice"[:i]+string(rune("alice"[i])-'a'+'ａ')+"alice"[i+1:])
+	}
+	for _, name := range spellings {
+		newBrowser(t, issuer).signIn(name, "guess")
+	}
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	refused := 0
+	for line := range strings.Lines(s.log.text.String()) {
+		if strings.Contains(line, "err=49") {
+			refused++
+		}
+	}
+	if refused == 0 || refused > 5 {
+		t.Errorf("%d wrong passwords have reached the directory", refused)
 	}
 }
