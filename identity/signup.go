@@ -204,13 +204,17 @@ func (a *Accounts) prepare(ctx context.Context, user *User, password string, tur
 	return err
 }
 
-// NewPasskeyAccount reports whether a username is free for an account with a passkey, and returns the sub
-// that the account would have. The attempt is counted like a sign-up. The error is *ThrottledError,
-// *InvalidUserError, ErrIdentifierTaken or an internal error.
-func (a *Accounts) NewPasskeyAccount(ctx context.Context, now time.Time, username string, remote netip.Addr) (id string, err error) {
+// NewPasskeyAccount reports whether a username is valid for an account with a passkey and, if tell is set,
+// whether it is free. It returns the sub that the account would have. The attempt is counted like a
+// sign-up. The error is *ThrottledError, *InvalidUserError, ErrIdentifierTaken or an internal error.
+func (a *Accounts) NewPasskeyAccount(ctx context.Context, now time.Time, username string, remote netip.Addr, tell bool) (id string, err error) {
 	if wait := takeShared(ctx, a.limits.signUps, now, ratelimit.NewKey(ratelimit.Network(remote))); wait > 0 {
 		return "", throttled(wait)
 	}
 	user := &User{ID: storage.NewID(), Username: username, Origin: OriginSignedUp, Authenticators: []Authenticator{{Kind: MethodPasskey}}}
-	return user.ID, a.prepare(ctx, user, "", a.hashing, "")
+	err = a.prepare(ctx, user, "", a.hashing, "")
+	if errors.Is(err, ErrIdentifierTaken) && !tell {
+		err = nil
+	}
+	return user.ID, err
 }

@@ -78,8 +78,15 @@ func (s *session) passkeyOptions(w http.ResponseWriter, r *http.Request) error {
 		if !s.config.SignUp || s.config.NoPasswords {
 			return s.noOptions(w, http.StatusNotFound, "")
 		}
+		may, tell, failed := s.mayAskForName(r)
+		if failed != nil {
+			return failed
+		}
+		if !may {
+			return s.noOptions(w, http.StatusForbidden, "")
+		}
 		var v newPersonView
-		if c.User, err = s.config.Accounts.NewPasskeyAccount(r.Context(), now, r.PostForm.Get("username"), s.config.RemoteAddr(r)); err != nil {
+		if c.User, err = s.config.Accounts.NewPasskeyAccount(r.Context(), now, r.PostForm.Get("username"), s.config.RemoteAddr(r), tell); err != nil {
 			a, known := v.refusal(err)
 			if !known {
 				return err

@@ -201,6 +201,33 @@ func (s *session) signUp(w http.ResponseWriter, r *http.Request) error {
 	return s.proved(w, r, in, user, proved)
 }
 
+// mayAskForName reports whether a browser gets the options for an account with a passkey, and whether it
+// may be told that the name is taken: only one that has proved all that a sign-up requires, or else
+// strangers who may not sign up could look for names. A code is checked later, with the passkey.
+func (s *session) mayAskForName(r *http.Request) (may, tell bool, err error) {
+	form, now := r.PostForm, time.Now()
+	var proof *identity.Proof
+	switch {
+	case form.Get("invitation") != "":
+		proof, err = s.config.Accounts.Invitation(r.Context(), now, form.Get("invitation"))
+	case s.config.SignUpRequires == "":
+		return true, true, nil
+	case s.config.SignUpRequires == SignUpInvitation:
+		return false, false, nil
+	case form.Get("token") != "":
+		proof, err = s.config.Accounts.ProofByLink(r.Context(), now, identity.PurposeSignUp, form.Get("token"), identity.BrowserCookie(r, s.config.Issuer))
+	default:
+		return form.Get("request") != "", false, nil
+	}
+	if errors.Is(err, identity.ErrProofOver) {
+		return false, false, nil
+	}
+	if err != nil {
+		return false, false, err
+	}
+	return true, form.Get("invitation") != "" || proof.SameBrowser, nil
+}
+
 // withPasskey gives a new account the passkey that the browser has created for it, instead of a password.
 func (s *session) withPasskey(r *http.Request, now time.Time, account *identity.NewAccount, proved *identity.ProvedMethod) (*messages.Text, error) {
 	id, err := base64.RawURLEncoding.DecodeString(r.PostForm.Get("user"))

@@ -61,6 +61,35 @@ func TestSignUpWithPasskey(t *testing.T) {
 	closed.newBrowser().post(passkeyOptionsPath, url.Values{"for": {string(passkey.SignUp)}, "username": {"bob"}}).want(t, http.StatusNotFound)
 }
 
+// LG-01, LG-33: a stranger who may not sign up does not learn from the options which names are taken.
+func TestLG01_OptionsForAPasskeyDoNotTellNames(t *testing.T) {
+	for requires, status := range map[string]int{SignUpInvitation: http.StatusForbidden, SignUpEmailDomain: http.StatusForbidden} {
+		w := newPasskeyWorld(t, nil)
+		w.ui.config.SignUpRequires, w.ui.config.SignUpEmailDomains = requires, []string{"example.com"}
+		w.addAlice()
+		b := w.newBrowser()
+		ask := func(name, proof, value string, want int) {
+			t.Helper()
+			b.post(passkeyOptionsPath, url.Values{"for": {string(passkey.SignUp)}, "username": {name}, proof: {value}}).want(t, want)
+		}
+		for _, proof := range []string{"none", "invitation", "token"} {
+			ask("alice", proof, "made-up", status)
+			ask("bob", proof, "made-up", status)
+		}
+		invitation, err := w.accounts.Invite(t.Context(), time.Now(), "", time.Hour, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ask("alice", "invitation", invitation, http.StatusBadRequest)
+		ask("bob", "invitation", invitation, http.StatusOK)
+		if requires == SignUpEmailDomain { // the code is checked, and counted, with the passkey
+			ask("alice", "request", "made-up", http.StatusOK)
+			ask("bob", "request", "made-up", http.StatusOK)
+			ask("a b", "request", "made-up", http.StatusBadRequest)
+		}
+	}
+}
+
 func TestSignUpWithPasskeyInChromium(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starting a browser takes seconds")
