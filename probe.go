@@ -4,28 +4,63 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/netip"
 	"strings"
 	"time"
 
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/internal/cookiename"
 	"github.com/valetkey/valetkey/internal/database"
 	"github.com/valetkey/valetkey/internal/probe"
 )
 
-// setUpProbe derives the key that authenticates the questions of "valetkey doctor".
-func (s *Server) setUpProbe() (err error) {
-	s.probeKey, err = database.Derive(s.store.Secret, probe.Purpose)
-	return err
+// setUpProbe derives the keys that authenticate the questions of "valetkey doctor", from the master
+// keys themselves: who asks may not have the database.
+func (s *Server) setUpProbe() error {
+	var keys []probe.Key
+	for _, secret := range s.store.MasterSecrets() {
+		key, err := database.Derive(secret, probe.Purpose)
+		if err != nil {
+			return err
+		}
+		keys = append(keys, key)
+	}
+	s.probeKeys.Store(&keys)
+	return nil
+}
+
+// ReloadMasterKeys reads the master keys of a configuration again. If they do not open everything in the
+// database, it returns an error, and the server keeps those that it has.
+func (s *Server) ReloadMasterKeys(ctx context.Context, config configuration.Configuration) error {
+	config.Database = s.config.Database
+	if err := s.store.ReloadMasterKeys(ctx, &config); err != nil {
+		return fmt.Errorf("reload the master keys: %w", err)
+	}
+	return s.setUpProbe()
+}
+
+// question returns the question of "valetkey doctor" that a request contains.
+func (s *Server) question(r *http.Request) (q probe.Question, ok bool) {
+	value := r.Header.Get(probe.Header)
+	if value == "" {
+		return q, false
+	}
+	for _, key := range *s.probeKeys.Load() {
+		if q, err := key.Open(value, time.Now()); err == nil {
+			return q, true
+		}
+	}
+	return q, false
 }
 
 // probed answers a question of "valetkey doctor", and reports whether the request was one. Without the
 // key, a request is handled like any other.
 func (s *Server) probed(w http.ResponseWriter, r *http.Request) bool {
-	q, err := s.probeKey.Open(r.Header.Get(probe.Header), time.Now())
-	if err != nil {
+	q, ok := s.question(r)
+	if !ok {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)

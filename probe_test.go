@@ -25,7 +25,7 @@ func TestOnlyTheMasterKeyGetsAnAnswer(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	secret, err := database.EngineSecret(&config)
+	secret, err := database.MasterSecret(&config)
 	if err != nil {
 		t.Fatal(err)
 	}

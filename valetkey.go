@@ -98,7 +98,7 @@ type Server struct {
 	host        string // of the issuer
 	secure      bool   // the issuer is https
 	proxies     clientaddress.Proxies
-	probeKey    probe.Key
+	probeKeys   atomic.Pointer[[]probe.Key]
 	draining    atomic.Bool
 	// warnedOfProxy is when warnOfProxy last logged, in nanoseconds; zero: never.
 	warnedOfProxy atomic.Int64

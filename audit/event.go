@@ -78,6 +78,8 @@ var Events = []Event{
 	{"signing_key.created", "a signing or encryption key was created", true, false},
 	{"signing_key.updated", "the times of a key were changed", true, false},
 	{"signing_key.removed", "a key was removed", true, false},
+	{"master_key.rotated", "another master key was put in force", true, false},
+	{"master_key.rotation_finished", "nothing is sealed with the former master key anymore", true, false},
 	{"declarations.applied", "declarations were applied", true, false},
 	{"audit.removed", "records were removed because they were older than the retention", true, false},
 

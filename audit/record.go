@@ -63,6 +63,7 @@ const (
 	ObjectDeclaration = "declaration"
 	ObjectRequest     = "request"
 	ObjectLog         = "log"
+	ObjectMasterKey   = "master_key"
 )
 
 // Secret is the value of a member that is secret and is set, NewSecret that of one that was

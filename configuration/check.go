@@ -37,6 +37,9 @@ func (c *Configuration) validate(report reporter) {
 	if len(c.MasterKeyCommand) > 0 && c.MasterKeyFile != "" {
 		report("master_key_command", "master_key_file names the key too: only one of them can be set")
 	}
+	if len(c.PreviousMasterKeyCommand) > 0 && c.PreviousMasterKeyFile != "" {
+		report("previous_master_key_command", "previous_master_key_file names the key too: only one of them can be set")
+	}
 	c.validateMutualTLS(report)
 	for i, proxy := range c.TrustedProxies {
 		if _, err := clientaddress.ParseNetwork(proxy); err != nil {

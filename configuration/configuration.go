@@ -67,6 +67,11 @@ type Configuration struct {
 	// MasterKeyCommand is a program with its arguments that prints the key, so that a key management
 	// service can hold it. It runs at start, without a shell, and has 30 seconds.
 	MasterKeyCommand []string `json:"master_key_command,omitempty"`
+	// PreviousMasterKeyFile and PreviousMasterKeyCommand are where the key comes from that was in force
+	// before, while the master key is rotated ("valetkey masterkey rotate"). The environment variable
+	// VALETKEY_PREVIOUS_MASTER_KEY overrides them.
+	PreviousMasterKeyFile    string   `json:"previous_master_key_file,omitempty"`
+	PreviousMasterKeyCommand []string `json:"previous_master_key_command,omitempty"`
 	// ServiceName is the name of the service on the pages.
 	ServiceName string `json:"service_name,omitempty"`
 	// Theme is how the pages and messages look.

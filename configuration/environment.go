@@ -9,6 +9,9 @@ import (
 // does not belong in a configuration file.
 const MasterKeyVariable = "VALETKEY_MASTER_KEY"
 
+// PreviousMasterKeyVariable is the environment variable with the previous master key, during a rotation.
+const PreviousMasterKeyVariable = "VALETKEY_PREVIOUS_MASTER_KEY"
+
 // ClientSecretVariable is the environment variable with the client's secret for "valetkey token", and
 // with the secret of a service account.
 const ClientSecretVariable = "VALETKEY_CLIENT_SECRET"
@@ -37,6 +40,8 @@ func EnvironmentVariables() []EnvironmentVariable {
 		{"VALETKEY_DATABASE_FILE", "database_file", func(c *Configuration) *string { return &c.DatabaseFile }},
 		{MasterKeyVariable, "", nil},
 		{"VALETKEY_MASTER_KEY_FILE", "master_key_file", func(c *Configuration) *string { return &c.MasterKeyFile }},
+		{PreviousMasterKeyVariable, "", nil},
+		{"VALETKEY_PREVIOUS_MASTER_KEY_FILE", "previous_master_key_file", func(c *Configuration) *string { return &c.PreviousMasterKeyFile }},
 		{"VALETKEY_LOG_LEVEL", "log.level", func(c *Configuration) *string { return &c.Log.Level }},
 		{ClientSecretVariable, "", nil},
 		{ServerVariable, "", nil},

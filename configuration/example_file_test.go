@@ -29,7 +29,7 @@ func TestExampleFile(t *testing.T) {
 		// A member that excludes another one can only be shown in a comment.
 		name := member[strings.LastIndex(member, ".")+1:]
 		exclusive := strings.HasSuffix(name, "_file") || strings.HasPrefix(name, "tls_client_auth_san_") ||
-			slices.Contains([]string{"client_certificate_header", "client_certificate_format", "proxy_verifies_certificates", "master_key_command"}, name)
+			slices.Contains([]string{"client_certificate_header", "client_certificate_format", "proxy_verifies_certificates", "master_key_command", "previous_master_key_command"}, name)
 		if ofServer, ok := strings.CutPrefix(member, "theme.clients[]."); ok && shown["theme."+ofServer] {
 			continue // a theme for a client has the members of that of the server
 		}

@@ -187,7 +187,7 @@ func (c *auditExportCommand) Run(ctx context.Context, o *output) error {
 
 type auditVerifyCommand struct {
 	Checkpoint     []string `help:"File with checkpoints that were kept elsewhere." type:"existingfile" placeholder:"FILE"`
-	Key            []string `help:"Thumbprint of another key that may have signed checkpoints, such as the one before the master key was changed." placeholder:"THUMBPRINT"`
+	Key            []string `help:"Thumbprint of another key that may have signed checkpoints, such as that of the database before it was replaced." placeholder:"THUMBPRINT"`
 	serverDatabase `embed:""`
 }
 

@@ -18,7 +18,7 @@ type backupCommand struct {
 // Help is shown by "valetkey backup --help".
 func (backupCommand) Help() string {
 	return "The server can keep running. The backup has everything but the master key, without which nobody can use it: " +
-		"keep the key in another place, once; it does not change. PostgreSQL has its own tools (pg_dump).\n\n" +
+		"keep the key in another place, once, and again after a rotation. PostgreSQL has its own tools (pg_dump).\n\n" +
 		"Example: valetkey backup /var/backups/valetkey/$(date +%F).db --config valetkey.yaml"
 }
 

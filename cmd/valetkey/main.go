@@ -42,6 +42,7 @@ type commandLine struct {
 	Restore      restoreCommand      `cmd:"" help:"Put a backup in place, after checking it (SQLite)."`
 	Explain      explainCommand      `cmd:"" help:"Explain why a request was refused, given the reference in the error."`
 	Keys         keysCommand         `cmd:"" help:"List or rotate the signing keys."`
+	Masterkey    masterKeyCommand    `cmd:"" help:"Rotate the master key."`
 	Users        usersCommand        `cmd:"" help:"List, show, invite, disable and delete users, and set their passwords."`
 	Grants       grantsCommand       `cmd:"" help:"List and revoke what users have allowed applications."`
 	Sessions     sessionsCommand     `cmd:"" help:"List and end the sessions of a user."`

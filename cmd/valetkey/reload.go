@@ -47,10 +47,11 @@ type reloader struct {
 	level    *slog.LevelVar // of log
 	watch    fileWatch
 
-	applied   configuration.Declarations // those in force
-	newline   bool                       // the text in force ended with a newline
-	text      []byte                     // of the last attempt
-	lastError string                     // not logged twice
+	applied    configuration.Declarations // those in force
+	masterKeys masterKeySource            // of the keys in use
+	newline    bool                       // the text in force ended with a newline
+	text       []byte                     // of the last attempt
+	lastError  string                     // not logged twice
 }
 
 // reload applies the configuration file again at SIGHUP and when it has changed, until ctx is
@@ -67,7 +68,7 @@ func (c *serveCommand) reload(ctx context.Context, before []stamp, hangup <-chan
 			}
 		}
 	}
-	r := reloader{command: c, notifier: notifier, server: server, log: log, level: level, applied: c.running.Declarations, newline: c.endsLine}
+	r := reloader{command: c, notifier: notifier, server: server, log: log, level: level, applied: c.running.Declarations, newline: c.endsLine, masterKeys: masterKeySourceOf(c.running)}
 	r.watch = fileWatch{paths: watched(c.Config, c.running), seen: before, handled: before}
 	r.run(ctx, hangup)
 }
@@ -134,6 +135,11 @@ func (r *reloader) attempt(ctx context.Context, forced bool) bool {
 		r.failed(ctx, err)
 		return true
 	}
+	if err := r.reloadMasterKeys(ctx, config, forced); err != nil {
+		r.watch.done(r.watch.paths, time.Now().Add(retryAfter))
+		r.failed(ctx, refusal{"the master keys cannot be read or do not open the database; the previous configuration stays in force", err})
+		return true
+	}
 	config.Modified = newest(r.watch.seen)
 	changes, err := r.server.Apply(ctx, config.Declarations)
 	// Conflicts of single records are in the log; the other records were applied.
@@ -148,6 +154,35 @@ func (r *reloader) attempt(ctx context.Context, forced bool) bool {
 	r.level.Set(logLevel(config.Log))
 	r.log.InfoContext(ctx, "configuration reloaded", "file", r.command.Config, "changes", declaration.Count(changes))
 	return true
+}
+
+// reloadMasterKeys reads the master keys again if the configuration has them from elsewhere, or at SIGHUP
+// unless they come from a program, which the sandbox may not let run.
+func (r *reloader) reloadMasterKeys(ctx context.Context, config configuration.Configuration, forced bool) error {
+	source := masterKeySourceOf(config)
+	changed := !reflect.DeepEqual(source, r.masterKeys)
+	if !changed && (!forced || len(source.command) > 0 || len(source.previousCommand) > 0) {
+		return nil
+	}
+	err := r.server.ReloadMasterKeys(ctx, config)
+	if err != nil && !changed {
+		r.log.WarnContext(ctx, "the server keeps its master keys", "error", err)
+		return nil
+	}
+	if err == nil {
+		r.masterKeys = source
+	}
+	return err
+}
+
+// masterKeySource is where a configuration has the master keys.
+type masterKeySource struct {
+	file, previousFile       string
+	command, previousCommand []string
+}
+
+func masterKeySourceOf(c configuration.Configuration) masterKeySource {
+	return masterKeySource{c.MasterKeyFile, c.PreviousMasterKeyFile, c.MasterKeyCommand, c.PreviousMasterKeyCommand}
 }
 
 // watched returns the files whose changes are changes of the configuration.
@@ -219,7 +254,10 @@ func (r *reloader) accept(text []byte, forced bool) (configuration.Configuration
 		return config, err
 	}
 	comparable := config
-	comparable.Log.Level = r.command.running.Log.Level // does not need a restart
+	// These do not need a restart.
+	comparable.Log.Level = r.command.running.Log.Level
+	comparable.MasterKeyFile, comparable.MasterKeyCommand = r.command.running.MasterKeyFile, r.command.running.MasterKeyCommand
+	comparable.PreviousMasterKeyFile, comparable.PreviousMasterKeyCommand = r.command.running.PreviousMasterKeyFile, r.command.running.PreviousMasterKeyCommand
 	if names := changedSettings(r.command.running, comparable); len(names) > 0 {
 		return config, refusal{
 			"the file changes settings that need a restart; the previous configuration stays in force until then",

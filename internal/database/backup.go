@@ -44,7 +44,7 @@ func BackUp(ctx context.Context, c *configuration.Configuration, to string, prog
 }
 
 // Restore puts a backup in the place of the SQLite database of a configuration. Before it changes
-// anything, it checks that the backup is complete and that the master key of the configuration opens it;
+// anything, it checks that the backup is complete and that the master keys of the configuration open it;
 // the copy that it has checked is the one that it puts in place, with the schema of this program. A
 // database that is there already, even a damaged one, is replaced only with force, if no server uses it,
 // and is kept under another name, which Restore returns.
@@ -82,7 +82,11 @@ func Restore(ctx context.Context, c *configuration.Configuration, backup string,
 	if err := sqldb.CopyFile(backup, copied); err != nil {
 		return "", fmt.Errorf("restore: %w", err)
 	}
-	if err := checkOpens(ctx, copied, master); err != nil {
+	keys, err := newKeys(c, master)
+	if err != nil {
+		return "", fmt.Errorf("restore: %w", err)
+	}
+	if err := checkOpens(ctx, copied, keys); err != nil {
 		return "", fmt.Errorf("restore: nothing was changed: %w", err)
 	}
 	if existing == "" {
@@ -120,14 +124,10 @@ func freeName(name string) (string, error) {
 	}
 }
 
-// checkOpens opens a database with a master key, which also brings it to the schema of this program, and
+// checkOpens opens a database with master keys, which also brings it to the schema of this program, and
 // leaves it as one file.
-func checkOpens(ctx context.Context, path string, master []byte) error {
-	sealing, err := Derive(master, sealPurpose)
-	if err != nil {
-		return err
-	}
-	store, err := sqldb.Open(ctx, "sqlite:"+path, sqldb.Config{MasterKey: sealing, Logger: slog.New(slog.DiscardHandler)})
+func checkOpens(ctx context.Context, path string, keys keys) error {
+	store, err := keys.open(ctx, "sqlite:"+path, sqldb.Config{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}

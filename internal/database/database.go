@@ -10,6 +10,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 
 	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/storage/sqldb"
@@ -18,9 +19,16 @@ import (
 // Database is an open database.
 type Database struct {
 	*sqldb.Store
-	// Secret is the secret of the engine, derived from the same master key.
+	// Secret is the secret of the engine. It was derived from the first master key of the database, and
+	// stays the same when the master key is rotated.
 	Secret []byte
+	// current are the secrets that are derived from the configured master keys, the present one first.
+	current atomic.Pointer[[][]byte]
 }
+
+// MasterSecrets returns secrets that are derived from the configured master keys, the present one
+// first. Unlike Secret, a program that has the key but not the database knows them.
+func (d *Database) MasterSecrets() [][]byte { return *d.current.Load() }
 
 const (
 	enginePurpose = "valetkey engine"
@@ -29,6 +37,9 @@ const (
 
 // MailPurpose is the purpose for which Derive derives the key of mail.Config from Database.Secret.
 const MailPurpose = "valetkey mail"
+
+// MasterKeyState says what the previous master key seals.
+type MasterKeyState = sqldb.MasterKeyState
 
 // Open opens the database of a configuration. It creates the master key of a new SQLite
 // database.
@@ -40,16 +51,11 @@ func Open(ctx context.Context, c *configuration.Configuration, log *slog.Logger)
 	if err != nil {
 		return nil, err
 	}
-	sealing, err := Derive(master, sealPurpose)
+	keys, err := newKeys(c, master)
 	if err != nil {
 		return nil, err
 	}
-	secret, err := Derive(master, enginePurpose)
-	if err != nil {
-		return nil, err
-	}
-	store, err := sqldb.Open(ctx, c.Database, sqldb.Config{
-		MasterKey:          sealing,
+	store, err := keys.open(ctx, c.Database, sqldb.Config{
 		Logger:             log,
 		InsecureConnection: c.InsecureDatabaseConnection,
 		AuditOff:           c.Audit.Record == configuration.AuditOff,
@@ -57,7 +63,71 @@ func Open(ctx context.Context, c *configuration.Configuration, log *slog.Logger)
 	if err != nil {
 		return nil, err
 	}
-	return &Database{store, secret}, nil
+	d := &Database{Store: store, Secret: store.ProgramSecret()}
+	d.current.Store(new(keys.secrets()))
+	return d, nil
+}
+
+// ReloadMasterKeys reads the master keys again, and uses them if they open the database.
+func (d *Database) ReloadMasterKeys(ctx context.Context, c *configuration.Configuration) error {
+	master, create, err := findMasterKey(c)
+	if create != "" {
+		err = fmt.Errorf("there is no master key at %s", create)
+	}
+	if err != nil {
+		return err
+	}
+	keys, err := newKeys(c, master)
+	if err != nil {
+		return err
+	}
+	if c.Database == "sqlite::memory:" {
+		return nil // its key is nowhere else
+	}
+	if err := d.ReplaceMasterKeys(ctx, keys.current, keys.previous); err != nil {
+		return err
+	}
+	d.current.Store(new(keys.secrets()))
+	return nil
+}
+
+// keys are what is derived from the configured master keys.
+type keys struct{ current, previous sqldb.MasterKey }
+
+func newKeys(c *configuration.Configuration, master []byte) (k keys, err error) {
+	if k.current, err = deriveKey(master); err != nil {
+		return k, err
+	}
+	previous, err := previousMasterKey(c)
+	if err != nil {
+		return k, fmt.Errorf("previous master key: %w", err)
+	}
+	if previous != nil {
+		k.previous, err = deriveKey(previous)
+	}
+	return k, err
+}
+
+func deriveKey(master []byte) (key sqldb.MasterKey, err error) {
+	if key.Seal, err = Derive(master, sealPurpose); err != nil {
+		return key, err
+	}
+	key.Secret, err = Derive(master, enginePurpose)
+	return key, err
+}
+
+func (k keys) secrets() [][]byte {
+	secrets := [][]byte{k.current.Secret}
+	if k.previous.Secret != nil {
+		secrets = append(secrets, k.previous.Secret)
+	}
+	return secrets
+}
+
+// open opens a database with the keys.
+func (k keys) open(ctx context.Context, databaseURL string, config sqldb.Config) (*sqldb.Store, error) {
+	config.MasterKey, config.Secret, config.PreviousMasterKey = k.current.Seal, k.current.Secret, k.previous
+	return sqldb.Open(ctx, databaseURL, config)
 }
 
 // Check reports why Open would fail, as far as that can be known without connecting. It
@@ -71,7 +141,10 @@ func Check(c *configuration.Configuration) error {
 	if err := sqldb.CheckURL(with.Database, c.InsecureDatabaseConnection); err != nil {
 		return err
 	}
-	_, _, err := findMasterKey(&with)
+	if _, _, err := findMasterKey(&with); err != nil {
+		return err
+	}
+	_, err := previousMasterKey(&with)
 	return err
 }
 

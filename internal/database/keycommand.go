@@ -17,9 +17,9 @@ const (
 	maxKeyErrors      = 4 << 10
 )
 
-// runKeyCommand returns the master key that a command prints. No shell is involved. What the command
+// runKeyCommand returns the key that the command of a member prints. No shell is involved. What the command
 // prints to its standard output is in no error.
-func runKeyCommand(command []string) ([]byte, error) {
+func runKeyCommand(member string, command []string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), keyCommandTimeout)
 	defer cancel()
 	run := exec.CommandContext(ctx, command[0], command[1:]...)
@@ -34,12 +34,12 @@ func runKeyCommand(command []string) ([]byte, error) {
 		if text := strings.TrimSpace(problems.String()); text != "" {
 			err = fmt.Errorf("%w: %s", err, text)
 		}
-		return nil, fmt.Errorf("master_key_command: %s: %w", command[0], err)
+		return nil, fmt.Errorf("%s: %s: %w", member, command[0], err)
 	}
 	if output.more {
-		return nil, errors.New("master_key_command: " + command[0] + " printed more than a key")
+		return nil, errors.New(member + ": " + command[0] + " printed more than a key")
 	}
-	return decodeMasterKey(output.String(), "the output of master_key_command")
+	return decodeMasterKey(output.String(), "the output of "+member)
 }
 
 // limitedBuffer keeps the beginning of what is written to it.

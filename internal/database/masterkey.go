@@ -18,9 +18,11 @@ import (
 
 const masterKeyBytes = 32
 
-// masterKeyCredential is the name of the systemd credential with the master key (LoadCredential= or
-// LoadCredentialEncrypted=).
-const masterKeyCredential = "valetkey.master_key"
+// The names of the systemd credentials with master keys (LoadCredential= or LoadCredentialEncrypted=).
+const (
+	masterKeyCredential         = "valetkey.master_key"
+	previousMasterKeyCredential = "valetkey.previous_master_key"
+)
 
 // masterKey returns the key from which all others are derived. It comes from the environment, the file
 // that the configuration names, the command that it names, a systemd credential, or, for a SQLite
@@ -36,23 +38,8 @@ func masterKey(c *configuration.Configuration) ([]byte, error) {
 // findMasterKey is masterKey without side effects: it returns the path of the file to create
 // instead of creating it.
 func findMasterKey(c *configuration.Configuration) (key []byte, create string, err error) {
-	if text := os.Getenv(configuration.MasterKeyVariable); text != "" {
-		key, err = decodeMasterKey(text, configuration.MasterKeyVariable)
+	if key, err := presentSource(c).read(); key != nil || err != nil {
 		return key, "", err
-	}
-	if c.MasterKeyFile != "" {
-		key, err = readMasterKey(c.MasterKeyFile)
-		return key, "", err
-	}
-	if len(c.MasterKeyCommand) > 0 {
-		key, err = runKeyCommand(c.MasterKeyCommand)
-		return key, "", err
-	}
-	if directory := os.Getenv("CREDENTIALS_DIRECTORY"); directory != "" {
-		key, err = readMasterKey(filepath.Join(directory, masterKeyCredential))
-		if !errors.Is(err, fs.ErrNotExist) {
-			return key, "", err
-		}
 	}
 	path, ok := strings.CutPrefix(c.Database, "sqlite:")
 	if !ok {
@@ -77,8 +64,80 @@ func findMasterKey(c *configuration.Configuration) (key []byte, create string, e
 	return nil, path + ".key", nil
 }
 
-// EngineSecret returns Database.Secret without opening the database. It creates no master key.
-func EngineSecret(c *configuration.Configuration) ([]byte, error) {
+// keySource is where a master key may come from, the first of them first.
+type keySource struct {
+	variable   string
+	text       string // of the variable
+	file       string
+	command    []string
+	member     string // the name of the command
+	credential string
+}
+
+func presentSource(c *configuration.Configuration) keySource {
+	return keySource{configuration.MasterKeyVariable, os.Getenv(configuration.MasterKeyVariable), c.MasterKeyFile, c.MasterKeyCommand, "master_key_command", masterKeyCredential}
+}
+
+func previousSource(c *configuration.Configuration) keySource {
+	return keySource{configuration.PreviousMasterKeyVariable, os.Getenv(configuration.PreviousMasterKeyVariable), c.PreviousMasterKeyFile, c.PreviousMasterKeyCommand, "previous_master_key_command", previousMasterKeyCredential}
+}
+
+// read returns the key; nil if the source has none.
+func (s keySource) read() ([]byte, error) {
+	if s.text != "" {
+		return decodeMasterKey(s.text, s.variable)
+	}
+	if s.file != "" {
+		return readMasterKey(s.file)
+	}
+	if len(s.command) > 0 {
+		return runKeyCommand(s.member, s.command)
+	}
+	directory := os.Getenv("CREDENTIALS_DIRECTORY")
+	if directory == "" {
+		return nil, nil
+	}
+	key, err := readMasterKey(filepath.Join(directory, s.credential))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return key, err
+}
+
+// PreviousSuffix is what the name of the previous master key has after that of the master key, if that
+// is next to a SQLite database.
+const PreviousSuffix = ".previous"
+
+// previousMasterKey returns the previous master key; nil if there is none.
+func previousMasterKey(c *configuration.Configuration) ([]byte, error) {
+	key, err := previousSource(c).read()
+	path, ok := strings.CutPrefix(c.Database, "sqlite:")
+	if key != nil || err != nil || !ok || path == ":memory:" || presentSource(c).names() {
+		return key, err
+	}
+	key, err = readMasterKey(filepath.Clean(path) + ".key" + PreviousSuffix)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return key, err
+}
+
+// names reports whether the configuration says where the key is.
+func (s keySource) names() bool {
+	if s.text != "" || s.file != "" || len(s.command) > 0 {
+		return true
+	}
+	directory := os.Getenv("CREDENTIALS_DIRECTORY")
+	if directory == "" {
+		return false
+	}
+	_, err := os.Stat(filepath.Join(directory, s.credential))
+	return err == nil
+}
+
+// MasterSecret returns the first of Database.MasterSecrets without opening the database. It creates no
+// master key.
+func MasterSecret(c *configuration.Configuration) ([]byte, error) {
 	master, create, err := findMasterKey(c)
 	if err != nil {
 		return nil, err

@@ -150,7 +150,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	defer r.client.close()
 	if o.Configuration != nil {
 		var secret []byte
-		if secret, r.keyError = database.EngineSecret(o.Configuration); r.keyError == nil {
+		if secret, r.keyError = database.MasterSecret(o.Configuration); r.keyError == nil {
 			r.key, r.keyError = database.Derive(secret, probe.Purpose)
 		}
 	} else {

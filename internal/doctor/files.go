@@ -29,7 +29,7 @@ func secretFilesOf(c *configuration.Configuration, file string) []secretFile {
 			}
 		}
 	}
-	add("files.master_key_readable", c.MasterKeyFile)
+	add("files.master_key_readable", c.MasterKeyFile, c.PreviousMasterKeyFile)
 	if path, ok := strings.CutPrefix(databaseOf(c), "sqlite:"); ok && path != ":memory:" {
 		if c.MasterKeyFile == "" && len(c.MasterKeyCommand) == 0 && os.Getenv(configuration.MasterKeyVariable) == "" {
 			add("files.master_key_readable", path+".key")

@@ -22,7 +22,7 @@ import (
 // for every host, because a proxy may have changed both.
 const Header = "Valetkey-Probe"
 
-// Purpose is the purpose for which database.Derive derives the Key from the secret of the engine.
+// Purpose is the purpose for which database.Derive derives the Key from one of database.Database.MasterSecrets.
 const Purpose = "valetkey probe"
 
 // MaxAge is how old a question may be. An intermediary that sees one can repeat it until then; it gets

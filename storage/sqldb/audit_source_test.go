@@ -21,6 +21,7 @@ var unaudited = map[string]string{
 	"client":               "updateClient records it",
 	"takeOver":             "only the name of the source changes",
 	"insertKey":            "UpdateKeys records the keys",
+	"resealClients":        "the secrets stay the same; RotateMasterKey records the rotation",
 	"users":                "it makes identifiers free that user stores again",
 }
 

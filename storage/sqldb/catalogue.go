@@ -93,7 +93,8 @@ func (s *Store) clients(ctx context.Context, q querier, where string, args ...an
 	return clients, nil
 }
 
-func (s *Store) sealSecrets(secrets []string, clientID string) ([]byte, error) {
+// sealSecrets seals the secrets of a client. The transaction has the lock of the catalogue.
+func (s *Store) sealSecrets(ctx context.Context, tx *sql.Tx, secrets []string, clientID string) ([]byte, error) {
 	if len(secrets) == 0 {
 		return []byte{}, nil
 	}
@@ -101,14 +102,14 @@ func (s *Store) sealSecrets(secrets []string, clientID string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("seal secrets of client %q: %w", clientID, err)
 	}
-	return s.sealer.seal(plain, secretsColumn, clientID), nil
+	return s.seal(ctx, tx, plain, secretsColumn, clientID)
 }
 
 func (s *Store) openSecrets(sealed []byte, clientID string) (secrets []string, err error) {
 	if len(sealed) == 0 {
 		return nil, nil
 	}
-	plain, err := s.sealer.open(sealed, secretsColumn, clientID)
+	plain, err := s.open(sealed, secretsColumn, clientID)
 	if err != nil {
 		return nil, fmt.Errorf("secrets of client %q: %w", clientID, err)
 	}

@@ -78,7 +78,7 @@ func (s *Store) keys(ctx context.Context, q querier) ([]record.Key, error) {
 }
 
 func (s *Store) openPrivate(sealed []byte, kid string) (crypto.Signer, error) {
-	der, err := s.sealer.open(sealed, privateColumn, kid)
+	der, err := s.open(sealed, privateColumn, kid)
 	if err != nil {
 		return nil, err
 	}
@@ -98,8 +98,12 @@ func (s *Store) insertKey(ctx context.Context, tx *sql.Tx, k record.Key) error {
 	if err != nil {
 		return fmt.Errorf("private key: %w", err)
 	}
+	sealed, err := s.seal(ctx, tx, der, privateColumn, k.ID)
+	if err != nil {
+		return err
+	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO keys (kid, algorithm, private, created, signs_from, published_until) VALUES ($1, $2, $3, $4, $5, $6)`,
-		k.ID, string(k.Algorithm), s.sealer.seal(der, privateColumn, k.ID),
+		k.ID, string(k.Algorithm), sealed,
 		milliseconds(k.CreatedAt), milliseconds(k.SignsFrom), milliseconds(k.PublishedUntil))
 	return err
 }

@@ -20,12 +20,16 @@ import (
 // CreateClient stores a new client that no source declares. It returns storage.ErrExists if there is
 // a client with that ID.
 func (s *Store) CreateClient(ctx context.Context, client *record.Client) error {
-	metadata, sealed, err := s.encodeClient(client)
+	metadata, err := encodeClient(client)
 	if err != nil {
 		return err
 	}
 	err = s.transact(ctx, func(tx *sql.Tx) error {
 		if err := lockCatalogue(ctx, tx); err != nil {
+			return err
+		}
+		sealed, err := s.sealSecrets(ctx, tx, client.Secrets, client.ID)
+		if err != nil {
 			return err
 		}
 		result, err := tx.ExecContext(ctx, `INSERT INTO clients (client_id, metadata, secrets, source) VALUES ($1, $2, $3, '') ON CONFLICT (client_id) DO NOTHING`,

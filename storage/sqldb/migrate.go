@@ -17,11 +17,6 @@ import (
 //go:embed migrations
 var migrations embed.FS
 
-const (
-	masterKeyColumn = "issuer.master_key_check"
-	masterKeyCheck  = "valetkey master key"
-)
-
 // prepare migrates the database to the schema of this program. It rejects a database that is
 // newer, or sealed with another master key, before it changes anything.
 func (s *Store) prepare(ctx context.Context) error {
@@ -47,7 +42,7 @@ func (s *Store) prepare(ctx context.Context) error {
 		return fmt.Errorf("inspect database: %w", err)
 	}
 	if exists {
-		if err := s.checkMasterKey(ctx); err != nil && !errors.Is(err, sql.ErrNoRows) {
+		if _, _, err := s.inForce(ctx, s.database.read()); err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
 	}
@@ -57,12 +52,12 @@ func (s *Store) prepare(ctx context.Context) error {
 			return fmt.Errorf("migrate database: %w", err)
 		}
 	}
-	check := s.sealer.seal([]byte(masterKeyCheck), masterKeyColumn, "1")
+	check := (*s.masterKeys.Load())[0].seal([]byte(masterKeyCheck), checkColumn, "1")
 	_, err = s.database.write().ExecContext(ctx, `INSERT INTO issuer (id, version, master_key_check) VALUES (1, 1, $1) ON CONFLICT (id) DO NOTHING`, check)
 	if err != nil {
 		return fmt.Errorf("store master key check: %w", err)
 	}
-	return s.checkMasterKey(ctx)
+	return s.readSecrets(ctx)
 }
 
 // Migrated returns the migrations that Open applied. Another process may have applied some at the
@@ -116,16 +111,4 @@ func (s *Store) checkVersion(ctx context.Context, provider *goose.Provider) (upT
 		known = max(known, source.Version)
 	}
 	return stored == known, checkSchema(stored, known)
-}
-
-func (s *Store) checkMasterKey(ctx context.Context) error {
-	var check []byte
-	err := s.database.read().QueryRowContext(ctx, `SELECT master_key_check FROM issuer WHERE id = 1`).Scan(&check)
-	if err != nil {
-		return fmt.Errorf("read master key check: %w", err)
-	}
-	if _, err := s.sealer.open(check, masterKeyColumn, "1"); err != nil {
-		return errors.New("the master key is not the one that this database was created with; nothing was changed")
-	}
-	return nil
 }

@@ -21,7 +21,7 @@ func (s *Store) RegisterClient(ctx context.Context, client *record.Client, most 
 	if client.Registration == nil {
 		return fmt.Errorf("register client %q: it has no Registration", client.ID)
 	}
-	metadata, sealed, err := s.encodeClient(client)
+	metadata, err := encodeClient(client)
 	if err != nil {
 		return err
 	}
@@ -38,6 +38,10 @@ func (s *Store) RegisterClient(ctx context.Context, client *record.Client, most 
 			if err := s.removeUnused(ctx, tx, max(1, most/1000)); err != nil {
 				return err
 			}
+		}
+		sealed, err := s.sealSecrets(ctx, tx, client.Secrets, client.ID)
+		if err != nil {
+			return err
 		}
 		result, err := tx.ExecContext(ctx, `INSERT INTO clients (client_id, metadata, secrets, source, registered, unused_until)
 			VALUES ($1, $2, $3, '', $4, $5) ON CONFLICT (client_id) DO NOTHING`,
@@ -119,7 +123,7 @@ func (s *Store) updateClient(ctx context.Context, tx *sql.Tx, now time.Time, cli
 	if err != nil {
 		return false, err
 	}
-	oldMetadata, _, err := s.encodeClient(client)
+	oldMetadata, err := encodeClient(client)
 	if err != nil {
 		return false, err
 	}
@@ -130,7 +134,11 @@ func (s *Store) updateClient(ctx context.Context, tx *sql.Tx, now time.Time, cli
 		return false, fmt.Errorf("the ID of client %q cannot change", clientID)
 	}
 	ends := client.Settle(now, before)
-	metadata, sealed, err := s.encodeClient(client)
+	metadata, err := encodeClient(client)
+	if err != nil {
+		return false, err
+	}
+	sealed, err := s.sealSecrets(ctx, tx, client.Secrets, clientID)
 	if err != nil {
 		return false, err
 	}
@@ -194,7 +202,7 @@ func registrationTimes(client *record.Client) (registered, unusedUntil int64) {
 }
 
 // encodeClient returns the stored form of a client, without what has its own column.
-func (s *Store) encodeClient(client *record.Client) (metadata string, sealed []byte, err error) {
+func encodeClient(client *record.Client) (metadata string, err error) {
 	stored := *client
 	if client.Registration != nil {
 		registration := *client.Registration
@@ -203,8 +211,7 @@ func (s *Store) encodeClient(client *record.Client) (metadata string, sealed []b
 	}
 	encoded, err := json.Marshal(stored)
 	if err != nil {
-		return "", nil, fmt.Errorf("client %q: %w", client.ID, err)
+		return "", fmt.Errorf("client %q: %w", client.ID, err)
 	}
-	sealed, err = s.sealSecrets(client.Secrets, client.ID)
-	return string(encoded), sealed, err
+	return string(encoded), nil
 }

@@ -15,20 +15,19 @@
 //	observed.go   what is measured
 //	audit.go      audit records, in the transaction of a change; audit_chain.go, their chain;
 //	              audit_query.go
-//	seal.go       what is encrypted at rest
+//	seal.go       what is encrypted at rest; masterkey.go, under which key; rotate.go, its rotation
 //	migrate.go    the schema and its versions; pending.go, what a migration would do
 package sqldb
 
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/hkdf"
-	"crypto/sha256"
 	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/valetkey/valetkey/audit"
@@ -48,6 +47,11 @@ type Config struct {
 	// MasterKey is 32 bytes that seal private keys and client secrets. All nodes of a database
 	// have the same key. Without it, those secrets are lost.
 	MasterKey []byte
+	// Secret belongs to MasterKey; see MasterKey.Secret.
+	Secret []byte
+	// PreviousMasterKey is another key that may have sealed values, while the master key is being
+	// rotated (RotateMasterKey).
+	PreviousMasterKey MasterKey
 	// InsecureConnection allows connections to PostgreSQL on another host without TLS: an
 	// attacker on the network can read and change everything.
 	InsecureConnection bool
@@ -61,9 +65,12 @@ type Config struct {
 type Store struct {
 	database database
 	writer   *writer
-	sealer   sealer
 	users    *userMemory
 	migrated []Migration
+	// masterKeys open what is sealed.
+	masterKeys atomic.Pointer[masterKeys]
+	// programSecret is for the program that uses the store.
+	programSecret []byte
 	// telemetry measures the operations; nil if nothing does.
 	telemetry *telemetry.Telemetry
 	// fingerprintKey is the key for values that are recognized and never read.
@@ -76,33 +83,19 @@ type Store struct {
 }
 
 // Open opens the database at "sqlite:PATH", "sqlite::memory:" or "postgres://…", and
-// applies migrations. It rejects a database of a newer program, or one that was created with
+// applies migrations. It rejects a database of a newer program, or one that is sealed with
 // another master key, and does not change it. It creates a SQLite file if there is none. No error
 // contains the URL's password.
 func Open(ctx context.Context, databaseURL string, config Config) (*Store, error) {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
-	sealer, err := newSealer(config.MasterKey)
+	keys, err := newMasterKeys(MasterKey{config.MasterKey, config.Secret}, config.PreviousMasterKey)
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	fingerprintKey, err := hkdf.Key(sha256.New, config.MasterKey, nil, "valetkey fingerprint", sha256.Size)
-	if err != nil {
-		return nil, fmt.Errorf("open database: %w", err)
-	}
-	auditKey, err := hkdf.Key(sha256.New, config.MasterKey, nil, "valetkey audit records", sha256.Size)
-	if err != nil {
-		return nil, fmt.Errorf("open database: %w", err)
-	}
-	auditSeed, err := hkdf.Key(sha256.New, config.MasterKey, nil, "valetkey audit checkpoints", ed25519.SeedSize)
-	if err != nil {
-		return nil, fmt.Errorf("open database: %w", err)
-	}
-	s := &Store{
-		sealer: sealer, fingerprintKey: fingerprintKey,
-		auditKey: auditKey, auditOff: config.AuditOff, auditSigner: ed25519.NewKeyFromSeed(auditSeed),
-	}
+	s := &Store{auditOff: config.AuditOff}
+	s.masterKeys.Store(&keys)
 	scheme, rest, _ := strings.Cut(databaseURL, ":")
 	switch {
 	case scheme == "sqlite" && rest != "":
