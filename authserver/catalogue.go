@@ -85,6 +85,29 @@ func (s *Server) catalogue(ctx context.Context) (*catalogue, error) {
 	return nil, oauth.NewError(oauth.TemporarilyUnavailable, "the server cannot reach its database; try again").WithCause(err)
 }
 
+// newestInterval is how often a node asks the store for keys that it does not know yet. Outsiders can
+// send tokens with any kid.
+const newestInterval = 20 * time.Millisecond
+
+// newestCatalogue returns a catalogue with the keys that the store has now, or known if they are not
+// known to have changed: it was compared a moment ago, or the store does not respond.
+func (s *Server) newestCatalogue(ctx context.Context, known *catalogue) *catalogue {
+	if err := s.catalogueLoad.lock(ctx); err != nil {
+		return known
+	}
+	defer s.catalogueLoad.unlock()
+	now := time.Now()
+	current := s.catalogueNow.Load()
+	if age := now.Sub(time.Unix(0, current.checked.Load())); age >= 0 && age < newestInterval {
+		return current
+	}
+	next, err := s.reloadCatalogue(ctx, now)
+	if err != nil {
+		return current // the next request logs it
+	}
+	return next
+}
+
 func (s *Server) reloadCatalogue(ctx context.Context, now time.Time) (*catalogue, error) {
 	version, err := s.config.Store.Version(ctx)
 	if err != nil {

@@ -97,6 +97,46 @@ func TestRE17_TokensVerifyDuringRotation(t *testing.T) {
 	})
 }
 
+// A node learns of a new key up to a second later than another. Meanwhile it accepts what the other
+// signs with it.
+func TestRE17_NodesAcceptEachOthersNewKeysAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t, scriptSetup{Clients: []testClient{confidential("app")}})
+		other, err := authserver.New(s.config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		userinfo := func(token string) int {
+			r, w := httptest.NewRequest(http.MethodGet, s.config.Issuer+"/userinfo", nil), httptest.NewRecorder()
+			r.Header.Set("Authorization", "Bearer "+token)
+			other.ServeHTTP(w, r)
+			return w.Code
+		}
+		first := s.tokens("ada", "app", "openid")
+		time.Sleep(500 * time.Millisecond)
+		if status := userinfo(first.AccessToken); status != http.StatusOK {
+			t.Fatalf("before the rotation: %d", status)
+		}
+		if _, err := authserver.RotateKeys(t.Context(), s.store, time.Now(), authserver.KeyRotation{Now: true}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(500 * time.Millisecond) // one node reads the keys now, the other half a second later
+		second := s.tokens("ada", "app", "openid")
+		before, err := jose.ParseHeader(first.AccessToken)
+		if err != nil {
+			t.Fatal(err)
+		}
+		after, err := jose.ParseHeader(second.AccessToken)
+		if err != nil || after.KeyID == before.KeyID {
+			t.Fatalf("the new key does not sign (%v)", err)
+		}
+		if status := userinfo(second.AccessToken); status != http.StatusOK {
+			t.Errorf("a token of the new key at the other node: %d", status)
+		}
+	})
+}
+
 // An operator rotates keys after a leak, or when a conformance test needs a new key immediately.
 func TestRE17_RotationByTheOperator(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

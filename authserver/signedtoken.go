@@ -3,6 +3,7 @@ package authserver
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -87,9 +88,12 @@ func (c *call) signedToken(token string) (*signedToken, error) {
 	}
 	claims, ok := catalogue.verified.get(hash)
 	if !ok {
-		payload, _, err := jose.Verify(token, catalogue.keys.public, jose.Expected{
-			Algorithms: signingAlgorithms(), Types: []string{oauth.TypAccessToken},
-		})
+		expected := jose.Expected{Algorithms: signingAlgorithms(), Types: []string{oauth.TypAccessToken}}
+		payload, _, err := jose.Verify(token, catalogue.keys.public, expected)
+		if errors.Is(err, jose.ErrUnknownKey) { // another node may sign with a key that was just created
+			catalogue = c.s.newestCatalogue(c.r.Context(), catalogue)
+			payload, _, err = jose.Verify(token, catalogue.keys.public, expected)
+		}
 		if err != nil {
 			return nil, errInactive
 		}
