@@ -358,25 +358,47 @@ type InteractionDetail struct {
 func (c *call) describeDetails(request *authorizationRequest) ([]InteractionDetail, error) {
 	var shown []InteractionDetail
 	for _, detail := range request.details {
-		object, err := readDetail(detail)
+		described, err := c.s.describeDetail(detail)
 		if err != nil {
 			return nil, err
 		}
-		name, _ := object["type"].(string)
-		declared := c.s.detailsTypes[name]
-		if declared == nil {
-			return nil, fmt.Errorf("describe authorization details: the type %q is not declared", name)
-		}
-		var text strings.Builder
-		if err := declared.consent.Execute(&text, object); err != nil {
-			return nil, fmt.Errorf("describe authorization details of type %q: %w", name, err)
-		}
-		if text.Len() > maxConsentText {
-			return nil, fmt.Errorf("describe authorization details of type %q: the text has %d bytes, more than %d; limit the lengths in its schema", name, text.Len(), maxConsentText)
-		}
-		shown = append(shown, InteractionDetail{Type: name, Text: text.String()})
+		shown = append(shown, described)
 	}
 	return shown, nil
+}
+
+// describeDetail returns an object in words. The Type of the result is also set if there is an error.
+func (s *Server) describeDetail(detail json.RawMessage) (InteractionDetail, error) {
+	object, err := readDetail(detail)
+	if err != nil {
+		return InteractionDetail{}, err
+	}
+	name, _ := object["type"].(string)
+	described := InteractionDetail{Type: name}
+	declared := s.detailsTypes[name]
+	if declared == nil {
+		return described, fmt.Errorf("describe authorization details: the type %q is not declared", name)
+	}
+	var text strings.Builder
+	if err := declared.consent.Execute(&text, object); err != nil {
+		return described, fmt.Errorf("describe authorization details of type %q: %w", name, err)
+	}
+	if text.Len() > maxConsentText {
+		return described, fmt.Errorf("describe authorization details of type %q: the text has %d bytes, more than %d; limit the lengths in its schema", name, text.Len(), maxConsentText)
+	}
+	described.Text = text.String()
+	return described, nil
+}
+
+// GrantedDetail returns authorization details that a user has allowed (record.GrantedDetail) in words, as
+// the consent page did. Text is "" if that is no longer possible: the type may have been removed or
+// changed since.
+func (s *Server) GrantedDetail(detail json.RawMessage) InteractionDetail {
+	described, err := s.describeDetail(detail)
+	if err != nil {
+		described.Text = ""
+	}
+	return described
 }
 
 // visibleDetails returns the details of a token that an introspecting caller may see: all of them

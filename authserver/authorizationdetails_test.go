@@ -93,6 +93,17 @@ func TestRegisteredClientGetsNoDetailsWithoutAUser(t *testing.T) {
 		want(t, http.StatusBadRequest, oauth.InvalidAuthorizationDetails)
 }
 
+// A client without a consent page leaves its details in the grant too, so that the user can see them.
+func TestDetailsWithoutAConsentPageAreInTheGrant(t *testing.T) {
+	s := detailsScene(t, func(c *record.Client) { c.SkipConsent = true })
+	s.code("ada", "bank")
+	s.code("ada", "bank", "authorization_details", `[{"type":"account","iban":"DE02"}]`)
+	grant, err := s.store.Grant(t.Context(), "ada", "bank")
+	if err != nil || len(grant.Details.Latest) != 1 || string(grant.Details.Latest[0].Detail) != `{"type":"account","iban":"DE02"}` {
+		t.Errorf("the grant has %+v, %v", grant, err)
+	}
+}
+
 // The device's details are on the consent page, and in the tokens of the device.
 func TestDetailsOfADevice(t *testing.T) {
 	s := detailsScene(t)

@@ -31,7 +31,7 @@ func (c *call) complete(i *interaction, who *Authentication, grant *record.Grant
 	if err != nil {
 		return err
 	}
-	if request.client.SkipConsent && (grant == nil || !grant.Scope.Covers(request.consent) || !catalogue.covers(request.client, grant, request.audience)) {
+	if request.client.SkipConsent && (grant == nil || len(request.details) > 0 || !grant.Scope.Covers(request.consent) || !catalogue.covers(request.client, grant, request.audience)) {
 		if grant, err = c.putGrant(catalogue, request, who.Subject, request.consent); err != nil {
 			return err
 		}

@@ -91,6 +91,7 @@ func (c *call) putGrant(catalogue *catalogue, request *authorizationRequest, sub
 			}
 		}
 		grant.Resources = resources
+		grant.Details.Add(c.now, request.details)
 		grant.Scope = grant.Scope.Without(request.consent).Union(allowed)
 		grant.Declined = grant.Declined.Without(request.consent).Union(request.consent.Without(allowed))
 		grant.UpdatedAt = c.now

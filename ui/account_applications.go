@@ -29,12 +29,23 @@ type applicationView struct {
 	Used   moment
 	Where  string
 	Scopes []scopeView
+	// Details are the authorization details in words, the latest first. EarlierDetails is set if there were
+	// others before.
+	Details        []detailView
+	EarlierDetails bool
 	// Resources are the names of the APIs that the scopes are for.
 	Resources []string
 	// Open is the URL that starts a sign-in to the application (OpenID Connect Core, section 4).
 	Open string
 	// group is the same for all registrations of one application; "" for a trusted client.
 	group string
+}
+
+// detailView is an authorization details object that the user allowed. Text is "" if the server no longer
+// knows its type, which is then shown instead.
+type detailView struct {
+	Text, Type string
+	Allowed    moment
 }
 
 func (s *session) applications(r *http.Request, uses map[string]storage.Use) ([]applicationView, error) {
@@ -75,6 +86,11 @@ func (s *session) applications(r *http.Request, uses map[string]storage.Use) ([]
 			words, ok := inWords(scope)
 			v.Scopes = append(v.Scopes, scopeView{Name: name, Words: words, Plain: !ok})
 		}
+		v.EarlierDetails = grant.Details.Earlier
+		for _, detail := range slices.Backward(grant.Details.Latest) {
+			described := s.server.GrantedDetail(detail.Detail)
+			v.Details = append(v.Details, detailView{clean(described.Text), cleanName(described.Type), moment{Time: detail.At}})
+		}
 		for _, identifier := range grant.Resources {
 			resource := record.Resource{Identifier: identifier}
 			if i := slices.IndexFunc(resources, func(r record.Resource) bool { return oauth.SameResource(r.Identifier, identifier) }); i >= 0 {
@@ -107,6 +123,7 @@ func addApplication(applications []applicationView, v applicationView) []applica
 			listed.Scopes = append(listed.Scopes, scope)
 		}
 	}
+	listed.Details, listed.EarlierDetails = append(listed.Details, v.Details...), listed.EarlierDetails || v.EarlierDetails
 	for _, resource := range v.Resources {
 		if !slices.Contains(listed.Resources, resource) {
 			listed.Resources = append(listed.Resources, resource)

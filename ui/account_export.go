@@ -62,15 +62,22 @@ type exportedSession struct {
 }
 
 type exportedGrant struct {
-	ClientID   string    `json:"client_id"`
-	Name       string    `json:"client_name,omitempty"`
-	Scope      string    `json:"scope"`
-	Declined   string    `json:"declined_scope,omitempty"`
-	Resources  []string  `json:"resources,omitempty"`
-	CreatedAt  time.Time `json:"created_at,omitzero"`
-	UpdatedAt  time.Time `json:"updated_at,omitzero"`
-	LastUsedAt time.Time `json:"last_used_at,omitzero"`
-	LastUsedBy string    `json:"last_used_address,omitempty"`
+	ClientID   string           `json:"client_id"`
+	Name       string           `json:"client_name,omitempty"`
+	Scope      string           `json:"scope"`
+	Declined   string           `json:"declined_scope,omitempty"`
+	Resources  []string         `json:"resources,omitempty"`
+	Details    []exportedDetail `json:"authorization_details,omitempty"`
+	CreatedAt  time.Time        `json:"created_at,omitzero"`
+	UpdatedAt  time.Time        `json:"updated_at,omitzero"`
+	LastUsedAt time.Time        `json:"last_used_at,omitzero"`
+	LastUsedBy string           `json:"last_used_address,omitempty"`
+}
+
+// exportedDetail is an authorization details object that the user allowed, as the client sent it.
+type exportedDetail struct {
+	Detail    json.RawMessage `json:"detail"`
+	AllowedAt time.Time       `json:"allowed_at"`
 }
 
 func (s *session) showExport(w http.ResponseWriter, r *http.Request) error {
@@ -149,8 +156,12 @@ func (s *session) exportDocument(r *http.Request) (*exported, error) {
 		if client, err := s.config.Store.Client(ctx, g.ClientID); err == nil {
 			name = client.ClientName
 		}
+		var details []exportedDetail
+		for _, detail := range g.Details.Latest {
+			details = append(details, exportedDetail{detail.Detail, detail.At})
+		}
 		d.Applications = append(d.Applications, exportedGrant{
-			ClientID: g.ClientID, Name: name, Scope: g.Scope.String(), Declined: g.Declined.String(), Resources: g.Resources,
+			Details: details, ClientID: g.ClientID, Name: name, Scope: g.Scope.String(), Declined: g.Declined.String(), Resources: g.Resources,
 			CreatedAt: g.CreatedAt, UpdatedAt: g.UpdatedAt, LastUsedAt: use.At, LastUsedBy: addressWords(use.Remote),
 		})
 	}

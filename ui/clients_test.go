@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -216,4 +217,55 @@ func TestRA03_ConsentShowsAuthorizationDetails(t *testing.T) {
 	consent.want(t, 200, text)
 	b.post("/consent", with(consent.hidden(), "answer", "allow"))
 	b.get(b.get(b.authorizeURL(request)).redirected(t)).want(t, 200, text)
+}
+
+// The account page shows what the user allowed in detail, the export has it as it was sent, and both lose
+// it when the access is revoked.
+func TestRA05_TheAccountPageShowsAuthorizationDetails(t *testing.T) {
+	types := []authserver.AuthorizationDetailsType{{
+		Type: "payment", Schema: json.RawMessage(`{"additionalProperties": false, "properties": {"amount": {"type": "number"}, "creditor": {"type": "string"}}}`),
+		Consent: "Pay {{.amount}} EUR to {{.creditor}}",
+	}}
+	w := newWorldOn(t, func(c *authserver.Config) { c.AuthorizationDetailsTypes = types })
+	w.addAlice()
+	w.register("shop", func(c *record.Client) { c.AuthorizationDetailsTypes = []string{"payment"} })
+	b := w.newBrowser()
+	allow := func(detail string) {
+		t.Helper()
+		request := url.Values{"client_id": {"shop"}, "scope": {"openid"}, "authorization_details": {"[" + detail + "]"}}
+		page := b.get(b.get(b.authorizeURL(request)).redirected(t))
+		if page.hidden().Get("subject") == "" { // not signed in yet
+			page = b.get(b.post("/sign-in", with(page.hidden(), "identifier", "alice", "password", password)).redirected(t))
+		}
+		b.post("/consent", with(page.hidden(), "answer", "allow"))
+	}
+	const first, second = `{"type":"payment","amount":1.50,"creditor":"<A & B>"}`, `{"type":"payment","amount":2,"creditor":"C"}`
+	allow(first)
+	allow(second)
+	allow(first) // again: it is listed once
+	page := b.get("/account")
+	page.want(t, 200, "Pay 1.50 EUR to &lt;A &amp; B&gt;", "Pay 2 EUR to C", "all of this ends at once")
+	if n := strings.Count(page.body, "Pay 1.50"); n != 1 || strings.Index(page.body, "Pay 1.50") > strings.Index(page.body, "Pay 2 EUR") {
+		t.Errorf("the latest one is listed %d times, or not first", n)
+	}
+	exported := b.post(exportPath, url.Values{}).body
+	var document struct {
+		Applications []struct {
+			Details []struct {
+				Detail map[string]any `json:"detail"`
+				At     time.Time      `json:"allowed_at"`
+			} `json:"authorization_details"`
+		}
+	}
+	if err := json.Unmarshal([]byte(exported), &document); err != nil || len(document.Applications) != 1 || len(document.Applications[0].Details) != 2 {
+		t.Fatalf("the export (%v):\n%s", err, exported)
+	}
+	if latest := document.Applications[0].Details[1]; latest.Detail["creditor"] != "<A & B>" || time.Since(latest.At) > time.Minute {
+		t.Errorf("the latest detail in the export: %v", latest)
+	}
+	grant := regexp.MustCompile(`name="grant" value="([^"]+)"`).FindStringSubmatch(page.body)
+	b.post("/account/applications/revoke", url.Values{"grant": {grant[1]}}).redirectedTo(t, "/account")
+	if page := b.get("/account"); strings.Contains(page.body, "Pay 1.50") || strings.Contains(b.post(exportPath, url.Values{}).body, "creditor") {
+		t.Error("the details are still there after the access was revoked")
+	}
 }

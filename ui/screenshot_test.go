@@ -185,7 +185,9 @@ var samplePages = map[string]pageResponse{
 		Applications: []applicationView{
 			{Grants: []string{"1"}, Name: "Calendar", Initial: "C", Website: "calendar.example.com", Open: "https://calendar.example.com/sign-in", Since: moment{time.Date(2026, time.February, 3, 0, 0, 0, 0, time.UTC), false}, Scopes: []scopeView{{Words: text("scope.openid")}, {Words: messages.Plain("calendar.read"), Plain: true}}},
 			{Grants: make([]string, 37), Name: "Coding Agent", Initial: "C", Since: moment{time.Date(2026, time.February, 20, 0, 0, 0, 0, time.UTC), false}, Scopes: []scopeView{{Words: messages.Plain("See your notes")}}},
-			{Grants: []string{"2"}, Name: "Photo Printer", Initial: "P", Used: moment{time.Date(2026, time.March, 2, 8, 5, 0, 0, time.UTC), true}, Where: "Frankfurt am Main, Germany · 198.51.100.7", Since: moment{time.Date(2026, time.March, 1, 0, 0, 0, 0, time.UTC), false}, Scopes: []scopeView{{Words: messages.Plain("See your photos")}, {Words: text("scope.offline-access")}}},
+			{Grants: []string{"2"}, Name: "Photo Printer", Initial: "P", Used: moment{time.Date(2026, time.March, 2, 8, 5, 0, 0, time.UTC), true}, Where: "Frankfurt am Main, Germany · 198.51.100.7",
+				Details: []detailView{{"Pay 49.90 EUR to Corner Shop", "payment", moment{time.Date(2026, time.March, 2, 8, 5, 0, 0, time.UTC), true}}, {"", "loan", moment{time.Date(2026, time.March, 1, 8, 5, 0, 0, time.UTC), true}}}, EarlierDetails: true,
+				Since: moment{time.Date(2026, time.March, 1, 0, 0, 0, 0, time.UTC), false}, Scopes: []scopeView{{Words: messages.Plain("See your photos")}, {Words: text("scope.offline-access")}}},
 		},
 		Sessions: []sessionView{
 			{Browser: browser("Firefox/ Linux"), Where: "192.0.2.17", Since: moment{time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC), true}, This: true},

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/valetkey/valetkey/audit"
 	"github.com/valetkey/valetkey/oauth"
@@ -214,7 +215,8 @@ func Grant(before, after *record.Grant) *audit.Record {
 // grants reports whether a change grants anything that was not granted before.
 func grants(before, after *record.Grant) bool {
 	return slices.ContainsFunc(after.Scope, func(s string) bool { return !before.Scope.Has(s) }) ||
-		slices.ContainsFunc(after.Resources, func(r string) bool { return !slices.Contains(before.Resources, r) })
+		slices.ContainsFunc(after.Resources, func(r string) bool { return !slices.Contains(before.Resources, r) }) ||
+		lastDetail(after).After(lastDetail(before))
 }
 
 func grantMembers(g *record.Grant) members {
@@ -225,7 +227,17 @@ func grantMembers(g *record.Grant) members {
 	m.set("scope", sorted(g.Scope))
 	m.set("declined", sorted(g.Declined))
 	m.set("resources", g.Resources)
+	m.setTime("authorization_details_at", lastDetail(g))
 	return m
+}
+
+// lastDetail returns when the user allowed authorization details last; zero if never. What they are is
+// left out: they may have bank accounts or diagnoses in them.
+func lastDetail(g *record.Grant) time.Time {
+	if n := len(g.Details.Latest); n > 0 {
+		return g.Details.Latest[n-1].At
+	}
+	return time.Time{}
 }
 
 func sorted(s oauth.Scope) []string { return slices.Sorted(slices.Values(s)) }

@@ -271,6 +271,7 @@ func cloneClient(c record.Client) record.Client {
 
 func cloneGrant(g record.Grant) record.Grant {
 	g.Scope, g.Declined, g.Resources = slices.Clone(g.Scope), slices.Clone(g.Declined), slices.Clone(g.Resources)
+	g.Details = g.Details.Clone()
 	return g
 }
 

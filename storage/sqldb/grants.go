@@ -42,22 +42,25 @@ func (s *Store) grants(ctx context.Context, where string, args ...any) ([]record
 }
 
 const (
-	selectGrants = `SELECT id, subject, client_id, scope, declined, resources, created, updated FROM grants `
+	selectGrants = `SELECT id, subject, client_id, scope, declined, resources, details, created, updated FROM grants `
 	selectGrant  = selectGrants + `WHERE subject = $1 AND client_id = $2`
 )
 
 // scanGrant reads a row of selectGrants.
 func scanGrant(rows row) (g record.Grant, err error) {
-	var scope, declined string
+	var scope, declined, details string
 	var resources sql.NullString
 	var created, updated int64
-	if err := rows.Scan(&g.ID, &g.Subject, &g.ClientID, &scope, &declined, &resources, &created, &updated); err != nil {
+	if err := rows.Scan(&g.ID, &g.Subject, &g.ClientID, &scope, &declined, &resources, &details, &created, &updated); err != nil {
 		return g, err
 	}
 	if resources.Valid {
 		if err := json.Unmarshal([]byte(resources.String), &g.Resources); err != nil {
 			return g, fmt.Errorf("read the resources of a grant: %w", err)
 		}
+	}
+	if g.Details, err = record.DecodeGrantedDetails(details); err != nil {
+		return g, err
 	}
 	// A scope contains no spaces (RFC 6749, section 3.3).
 	g.Scope, g.Declined = strings.Fields(scope), strings.Fields(declined)
@@ -98,8 +101,12 @@ func (s *Store) UpdateGrant(ctx context.Context, subject, clientID string, updat
 			}
 			resources = sql.NullString{String: string(document), Valid: true}
 		}
-		_, err := tx.ExecContext(ctx, `UPDATE grants SET scope = $1, declined = $2, resources = $3, created = $4, updated = $5 WHERE id = $6`,
-			grant.Scope.String(), grant.Declined.String(), resources, milliseconds(grant.CreatedAt), milliseconds(grant.UpdatedAt), id)
+		details, err := grant.Details.Encode()
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `UPDATE grants SET scope = $1, declined = $2, resources = $3, details = $4, created = $5, updated = $6 WHERE id = $7`,
+			grant.Scope.String(), grant.Declined.String(), resources, details, milliseconds(grant.CreatedAt), milliseconds(grant.UpdatedAt), id)
 		if err != nil {
 			return err
 		}
@@ -123,6 +130,7 @@ func copyGrant(g *record.Grant) *record.Grant {
 func cloneGrant(g *record.Grant) *record.Grant {
 	c := *g
 	c.Scope, c.Declined, c.Resources = slices.Clone(g.Scope), slices.Clone(g.Declined), slices.Clone(g.Resources)
+	c.Details = g.Details.Clone()
 	return &c
 }
 

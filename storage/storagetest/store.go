@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -353,10 +354,12 @@ func oneGrant(t *testing.T, s Database) {
 		wantEqual(t, "what update gets", stored, g)
 		g.Scope, g.Declined, g.UpdatedAt = oauth.Scope{"a"}, nil, noon.Add(time.Hour)
 		g.Resources = []string{"https://api.example.com/a b", "urn:api"}
+		g.Details.Add(noon, []json.RawMessage{json.RawMessage(`{"type":"payment","to":"<A & B>","amount":1.50}`)})
 		return nil
 	}))(t)
 	stored.Scope, stored.Declined, stored.UpdatedAt = oauth.Scope{"a"}, nil, noon.Add(time.Hour)
 	stored.Resources = []string{"https://api.example.com/a b", "urn:api"}
+	stored.Details.Latest = []record.GrantedDetail{{Detail: json.RawMessage(`{"type":"payment","to":"<A & B>","amount":1.50}`), At: noon}}
 	wantEqual(t, "what UpdateGrant returns", stored, later)
 	refused := errors.New("refused")
 	for _, client := range []string{"c", "another"} {
