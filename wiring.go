@@ -249,6 +249,7 @@ func (s *Server) newEngine(pages *ui.UI) (*authserver.Server, error) {
 		engine.Pages.SignUp = ui.SignUpPath
 	}
 	engine.SignIn.ACRValues, engine.SignIn.Policy = pages.ACRValues(), pages
+	engine.SignIn.UpstreamLogout = pages.UpstreamLogout
 	engine.SignIn.BrowserStateCookie = identity.BrowserStateCookie(s.config.Issuer)
 	engine.Hooks.TokenClaims = s.config.TokenClaims
 	engine.Hooks.GrantTypes = s.config.GrantTypes

@@ -86,6 +86,11 @@ type SignInSettings struct {
 	ACRValues []string
 	// Policy says which of them a user must reach; nil means that any is sufficient.
 	Policy SignInPolicy
+	// UpstreamLogout signs users out at other providers too, after they have signed out here; nil if
+	// there is none. It is called before the session of the browser that sent r ends, and returns the URL
+	// to which the browser is sent afterwards. There, it must come back to continueTo, which is "" for
+	// Pages.SignedOut. If there is nothing to do, or it cannot be done, it returns continueTo.
+	UpstreamLogout func(w http.ResponseWriter, r *http.Request, continueTo string) (string, error)
 	// BrowserStateCookie is the name of a cookie that scripts can read and that contains
 	// Authentication.BrowserState; "" turns session management off.
 	BrowserStateCookie string

@@ -144,16 +144,32 @@ func (c *call) endSession(request *logoutRequest, who *Authentication) error {
 	if err != nil {
 		return err
 	}
-	if who != nil {
-		if err := c.s.config.Users.SignOut(c.w, c.r); err != nil {
-			return fmt.Errorf("sign out: %w", err)
-		}
-	}
 	to := request.to.uri
 	if to != "" && request.state != "" {
 		to += querySeparator(to) + params{{"state", request.state}}.encode()
 	}
+	if who != nil {
+		if to, err = c.upstreamLogout(to); err != nil {
+			return err
+		}
+		if err := c.s.config.Users.SignOut(c.w, c.r); err != nil {
+			return fmt.Errorf("sign out: %w", err)
+		}
+	}
 	return c.signedOut(frames, to)
+}
+
+// upstreamLogout returns where the browser goes after the logout: to other providers and from there to
+// continueTo, or only to continueTo. It is called before the session ends.
+func (c *call) upstreamLogout(continueTo string) (string, error) {
+	if c.s.config.SignIn.UpstreamLogout == nil {
+		return continueTo, nil
+	}
+	to, err := c.s.config.SignIn.UpstreamLogout(c.w, c.r, continueTo)
+	if err != nil {
+		return "", fmt.Errorf("prepare the logout at other providers: %w", err)
+	}
+	return to, nil
 }
 
 // resumeLogout verifies a stored logout request again.
@@ -277,7 +293,7 @@ func (c *call) signedOut(frames []frame, to string) error {
 // endedLogout is what the browser must still do after a session has ended.
 type endedLogout struct {
 	Frames []frame `json:"f"`
-	// ContinueTo was verified when the session ended.
+	// ContinueTo was verified when the session ended, or is that of another provider.
 	ContinueTo string `json:"t,omitempty"`
 }
 
@@ -311,10 +327,14 @@ func (c *call) signOut(end func() error) error {
 	if end == nil {
 		end = func() error { return c.s.config.Users.SignOut(c.w, c.r) }
 	}
+	to, err := c.upstreamLogout("")
+	if err != nil {
+		return err
+	}
 	if err := end(); err != nil {
 		return fmt.Errorf("sign out: %w", err)
 	}
-	return c.signedOut(frames, "")
+	return c.signedOut(frames, to)
 }
 
 // endedLifetime is how long the page after a logout can be shown again.

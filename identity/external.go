@@ -237,7 +237,15 @@ type ExternalSession struct {
 	ID string
 	// Expires is when a session here must end at the latest; zero if the provider sets no limit.
 	Expires time.Time
+	// IDToken is the ID token, if it is needed to end the session there; otherwise "".
+	IDToken string
 }
+
+// Format keeps the ID token out of logs and messages.
+func (s ExternalSession) Format(f fmt.State, _ rune) { fmt.Fprint(f, "[session at another provider]") }
+
+// LogValue keeps the ID token out of structured logs.
+func (s ExternalSession) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(s)) }
 
 // ValidEmailAddress reports whether an address can be that of an account.
 func ValidEmailAddress(address string) bool {

@@ -1,6 +1,7 @@
 package identity_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"sync"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/identity"
+	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/memory"
 )
@@ -214,5 +216,31 @@ func TestTheLastMethodCannotBeUnlinked(t *testing.T) {
 	}
 	if after, err := s.User(t.Context(), user.ID); err != nil || len(after.External) != 1 || after.External[0].Subject != "43" {
 		t.Errorf("links: %v", err)
+	}
+}
+
+// The ID token of a sign-in at a provider is not in the store as it is, and comes back with the session.
+func TestIDTokensOfProvidersAreSealed(t *testing.T) {
+	accounts, s := externalAccounts(t)
+	user := &identity.User{ID: "u", Username: "alice", CreatedAt: time.Now(), UpdatedAt: time.Now()}
+	if err := s.CreateUser(t.Context(), user); err != nil {
+		t.Fatal(err)
+	}
+	const token = "eyJhbGciOiJFUzI1NiJ9.e30.c2ln"
+	signedIn := &identity.ExternalUser{Provider: "corp", Issuer: "https://corp.example", Subject: "s", Session: identity.ExternalSession{ID: "sid-1", IDToken: token}}
+	reference, err := accounts.HoldExternalSession(t.Context(), time.Now(), user.ID, signedIn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{reference, "sid " + reference} {
+		ticket, err := s.Get(t.Context(), time.Now(), ticketkind.ExternalSession.Hash(key))
+		if err != nil || bytes.Contains(ticket.Data, []byte(token)) || !bytes.Contains(ticket.Data, []byte("sid-1")) {
+			t.Errorf("the ticket has %s, %v", ticket.Data, err)
+		}
+	}
+	session := &identity.Session{User: user, SessionDetails: identity.SessionDetails{Proofs: []identity.ProvedMethod{{Method: identity.MethodUpstream, Authenticator: reference}, {Method: identity.MethodUpstream, Authenticator: "gone"}}}}
+	logouts, err := accounts.ExternalLogouts(t.Context(), time.Now(), session)
+	if err != nil || len(logouts) != 1 || logouts[0].Provider != "corp" || logouts[0].IDToken != token {
+		t.Errorf("the logouts: %d, %v", len(logouts), err)
 	}
 }

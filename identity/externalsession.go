@@ -27,6 +27,8 @@ type externalSession struct {
 	Subject   string    `json:"subject"`
 	ID        string    `json:"sid,omitempty"`
 	Expires   time.Time `json:"expires,omitzero"`
+	// IDToken is sealed. Only the ticket of the reference has it.
+	IDToken []byte `json:"id_token,omitempty"`
 }
 
 // externalFamily is the ticket family of the sessions of an external user, or of one session.
@@ -42,7 +44,17 @@ func externalFamily(parts ...string) string {
 // HoldExternalSession stores a session at a provider, and returns the reference for the proof.
 func (a *Accounts) HoldExternalSession(ctx context.Context, now time.Time, userID string, e *ExternalUser) (reference string, err error) {
 	reference = storage.NewID()
-	data, err := json.Marshal(externalSession{reference, userID, e.Provider, e.Issuer, e.Subject, e.Session.ID, e.Session.Expires})
+	session := externalSession{
+		Reference: reference, UserID: userID, Provider: e.Provider, Issuer: e.Issuer, Subject: e.Subject, ID: e.Session.ID, Expires: e.Session.Expires,
+	}
+	bySession, err := json.Marshal(session)
+	if err != nil {
+		return "", fmt.Errorf("encode a session at a provider: %w", err)
+	}
+	if e.Session.IDToken != "" {
+		session.IDToken = a.seal([]byte(e.Session.IDToken), "id token", reference)
+	}
+	data, err := json.Marshal(session)
 	if err != nil {
 		return "", fmt.Errorf("encode a session at a provider: %w", err)
 	}
@@ -53,7 +65,7 @@ func (a *Accounts) HoldExternalSession(ctx context.Context, now time.Time, userI
 	}}
 	if e.Session.ID != "" {
 		tickets = append(tickets, storage.Ticket{
-			Key: ticketkind.ExternalSession.Hash("sid " + reference), Family: externalFamily("sid", e.Issuer, e.Session.ID), Data: data, Expires: expires,
+			Key: ticketkind.ExternalSession.Hash("sid " + reference), Family: externalFamily("sid", e.Issuer, e.Session.ID), Data: bySession, Expires: expires,
 		})
 	}
 	if err := a.store.Put(ctx, now, tickets...); err != nil {
@@ -100,9 +112,58 @@ func (a *Accounts) ExternalSessions(ctx context.Context, now time.Time, proofs [
 			}
 		}
 		found.Live = append(found.Live, proof)
-		found.Sessions[stored.Provider] = ExternalSession{stored.ID, stored.Expires}
+		found.Sessions[stored.Provider] = ExternalSession{ID: stored.ID, Expires: stored.Expires}
 	}
 	return found, nil
+}
+
+// ExternalLogout is a session at a provider that can be ended with the session here that began in it.
+type ExternalLogout struct {
+	// Provider is the ID of the provider.
+	Provider string
+	// IDToken is that of the sign-in there; "" if it is not known.
+	IDToken string
+}
+
+// Format keeps the ID token out of logs and messages.
+func (l ExternalLogout) Format(s fmt.State, _ rune) { fmt.Fprint(s, "[logout at another provider]") }
+
+// LogValue keeps the ID token out of structured logs.
+func (l ExternalLogout) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(l)) }
+
+// ExternalLogouts returns the sessions at providers in which a session here began, the latest of each
+// provider. Those that the provider has ended are left out.
+func (a *Accounts) ExternalLogouts(ctx context.Context, now time.Time, s *Session) ([]ExternalLogout, error) {
+	var logouts []ExternalLogout
+	for _, proof := range slices.Backward(s.Proofs) {
+		if proof.Method != MethodUpstream || proof.Authenticator == "" {
+			continue
+		}
+		ticket, err := a.store.Get(ctx, now, ticketkind.ExternalSession.Hash(proof.Authenticator))
+		if errors.Is(err, storage.ErrNotFound) || err == nil && !ticket.Spent.IsZero() {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("find a session at a provider: %w", err)
+		}
+		var stored externalSession
+		if err := json.Unmarshal(ticket.Data, &stored); err != nil {
+			return nil, fmt.Errorf("decode a session at a provider: %w", err)
+		}
+		if slices.ContainsFunc(logouts, func(l ExternalLogout) bool { return l.Provider == stored.Provider }) {
+			continue
+		}
+		logout := ExternalLogout{Provider: stored.Provider}
+		if len(stored.IDToken) > 0 {
+			plain, err := a.unseal(stored.IDToken, "id token", stored.Reference)
+			if err != nil {
+				return nil, fmt.Errorf("open the ID token of a session at a provider: %w", err)
+			}
+			logout.IDToken = string(plain)
+		}
+		logouts = append(logouts, logout)
+	}
+	return logouts, nil
 }
 
 // EndExternalSessions ends the sessions that began in sessions at a provider: in those of a subject,

@@ -67,6 +67,7 @@ func (u *UI) open(r *http.Request, server *authserver.Server) (*session, error) 
 
 // write renders a page in the language of the session.
 func (s *session) write(w http.ResponseWriter, a pageResponse) error {
+	a.formAction = s.signOutAction(a.formAction)
 	return s.UI.write(w, s.language, s.client, a)
 }
 

@@ -2,7 +2,6 @@ package ui
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"net/http"
 	"net/url"
@@ -95,6 +94,9 @@ func (u *UI) serveUpstream(w http.ResponseWriter, r *http.Request, server *auths
 	case "callback":
 		u.serveCallback(w, r, server, provider)
 		return true
+	case "post-logout":
+		u.servePostLogout(w, r, provider)
+		return true
 	}
 	return false
 }
@@ -151,11 +153,7 @@ func (s *session) beginUpstream(w http.ResponseWriter, r *http.Request, in *auth
 
 func (s *session) redirectUpstream(w http.ResponseWriter, r *http.Request, in *authserver.Interaction, provider *upstream.Provider, start upstream.Start) error {
 	start.Remote = s.config.RemoteAddr(r)
-	start.Browser = identity.UpstreamCookie(r, s.config.Issuer)
-	if start.Browser == "" {
-		start.Browser = rand.Text() + rand.Text()
-		identity.SetUpstreamCookie(w, s.config.Issuer, start.Browser)
-	}
+	start.Browser = s.upstreamBrowser(w, r)
 	address, err := provider.Begin(r.Context(), time.Now(), start)
 	if err != nil {
 		return s.upstreamFailed(w, r, &upstream.Result{Provider: provider, Interaction: start.Interaction, Purpose: start.Purpose, ReturnTo: start.ReturnTo}, err)

@@ -68,6 +68,9 @@ type Config struct {
 	// authentication class that it counts as here. Without it, a sign-in counts as one factor.
 	ACRValues  string            `json:"acr_values,omitempty"`
 	TrustedACR map[string]string `json:"trusted_acr,omitempty"`
+	// RPInitiatedLogout signs users out at the provider too when they sign out here (OpenID Connect
+	// RP-Initiated Logout).
+	RPInitiatedLogout bool `json:"rp_initiated_logout,omitempty"`
 	// Disabled refuses sign-ins through the provider. Links remain.
 	Disabled bool `json:"disabled,omitempty"`
 
@@ -131,6 +134,9 @@ func (c Config) Check() error {
 			return errors.New("scope: openid is for OpenID Providers; remove it, or set issuer instead of authorization_endpoint")
 		}
 		return errors.New("scope: openid is required, or set authorization_endpoint, token_endpoint and userinfo_endpoint for a server without OpenID Connect")
+	}
+	if c.RPInitiatedLogout && (c.plain() || c.Preset == "google" || c.Preset == "apple") {
+		return errors.New("rp_initiated_logout: the provider has no end_session_endpoint")
 	}
 	for i, domain := range c.Domains {
 		if !validDomain().MatchString(domain) {

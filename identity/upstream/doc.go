@@ -11,6 +11,7 @@
 //	github.go    the verified address of a GitHub user
 //	apple.go     the secret of a client of Apple, and the name that Apple sends once
 //	logout.go    back-channel logout of a provider
+//	signout.go   a logout here that ends the session at the provider too
 //	errors.go    what can go wrong, for the pages
 //
 // SAML service providers would be another package that returns ExternalUser.

@@ -67,6 +67,9 @@ func (p *Provider) user(ctx context.Context, c *client.Client, tokens *client.To
 		user.AuthTime, user.AMR = id.AuthTime, id.AMR
 		user.ACR = p.config.TrustedACR[id.ACR]
 		user.Session.ID = id.SessionID
+		if p.config.RPInitiatedLogout && len(tokens.IDToken) <= maxHintBytes {
+			user.Session.IDToken = tokens.IDToken
+		}
 		// OpenID Connect Enterprise Extensions, section 2: a claim of the ID token.
 		if expiry, ok := claims["session_expiry"].(float64); ok && expiry > 0 && expiry < 1e11 {
 			user.Session.Expires = time.Unix(int64(expiry), 0)

@@ -227,6 +227,11 @@ const (
 	//   Put: the back-channel logout
 	//   Spent: expiry
 	UpstreamLogout storage.Kind = "upstream logout"
+	// UpstreamSignOut is a logout at another provider that the user comes back from.
+	//   File: identity/upstream/signout.go
+	//   Put: the redirect to the provider
+	//   Spent: the return
+	UpstreamSignOut storage.Kind = "upstream sign-out"
 	// ExternalSession is a session at another provider in which a user signed in here. The family is
 	// that of the external user.
 	//   File: identity/externalsession.go

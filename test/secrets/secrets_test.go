@@ -96,10 +96,11 @@ var exported = map[string]map[string]entry{
 		"DirectoryUser":    {value: identity.DirectoryUser{}, noJSON: true},
 		"ExternalKey":      {public: "an issuer and a subject"},
 		"ExternalLink":     {public: "what another provider says about a user; the account page shows it"},
-		"ExternalSession":  {public: "the sid and the end of a session at another provider"},
 		"ExternalSessions": {public: "proofs, and sessions at other providers"},
 		"ExternalSignIn":   {value: identity.ExternalSignIn{}, noJSON: true},
 		"ExternalUser":     {value: identity.ExternalUser{}, noJSON: true},
+		"ExternalSession":  {value: identity.ExternalSession{}, noJSON: true},
+		"ExternalLogout":   {value: identity.ExternalLogout{}, noJSON: true},
 		"LinkNeededError":  {public: "an error, to be logged"},
 		"RefusedError":     {public: "an error, to be logged"},
 
