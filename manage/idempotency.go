@@ -19,6 +19,7 @@ import (
 
 	"github.com/valetkey/valetkey/internal/database"
 	"github.com/valetkey/valetkey/internal/ticketkind"
+	"github.com/valetkey/valetkey/manage/api"
 	"github.com/valetkey/valetkey/storage"
 )
 
@@ -56,6 +57,14 @@ type storedResponse struct {
 	TooLong bool `json:"too_long,omitempty"`
 }
 
+// claimedKey is the data of the ticket that claims a key.
+type claimedKey struct {
+	Fingerprint []byte `json:"fingerprint"`
+	// Permissions are those with which the request ran: its response may have a secret that only they
+	// allow to see.
+	Permissions []api.Permission `json:"permissions"`
+}
+
 // once runs a request, unless it repeats an earlier one: then it returns the response of that one.
 func (a *API) once(ctx huma.Context, p *principal, w http.ResponseWriter, next func(huma.Context)) {
 	r, _ := humago.Unwrap(ctx)
@@ -81,9 +90,12 @@ func (a *API) once(ctx huma.Context, p *principal, w http.ResponseWriter, next f
 	answered := ticketkind.ManagementResponse.Hash(who + key)
 	fingerprint := sha256.Sum256([]byte(ctx.Method() + "\x00" + r.URL.RequestURI() + "\x00" + ctx.Header("If-Match") + "\x00" + string(body)))
 	now := time.Now()
-	err = a.config.Store.Put(ctx.Context(), now, storage.Ticket{Key: claim, Data: fingerprint[:], Expires: now.Add(responseLifetime)})
+	data, err := json.Marshal(claimedKey{fingerprint[:], p.permissions})
+	if err == nil {
+		err = a.config.Store.Put(ctx.Context(), now, storage.Ticket{Key: claim, Data: data, Expires: now.Add(responseLifetime)})
+	}
 	if errors.Is(err, storage.ErrExists) {
-		if err = a.repeat(ctx.Context(), w, now, claim, answered, fingerprint[:]); err == nil {
+		if err = a.repeat(ctx.Context(), p, w, now, claim, answered, fingerprint[:]); err == nil {
 			return
 		}
 	}
@@ -129,7 +141,7 @@ func (a *API) remember(ctx context.Context, r *recording, claim, answered storag
 }
 
 // repeat responds to a request whose key was used before.
-func (a *API) repeat(ctx context.Context, w http.ResponseWriter, now time.Time, claim, answered storage.Key, fingerprint []byte) error {
+func (a *API) repeat(ctx context.Context, p *principal, w http.ResponseWriter, now time.Time, claim, answered storage.Key, fingerprint []byte) error {
 	first, err := a.config.Store.Get(ctx, now, claim)
 	if errors.Is(err, storage.ErrNotFound) { // it was refused at this moment
 		return huma.Error409Conflict("another request with this Idempotency-Key has just ended; repeat yours")
@@ -137,8 +149,15 @@ func (a *API) repeat(ctx context.Context, w http.ResponseWriter, now time.Time, 
 	if err != nil {
 		return fmt.Errorf("find the first request: %w", err)
 	}
-	if !bytes.Equal(first.Data, fingerprint) {
+	var claimed claimedKey
+	if err := json.Unmarshal(first.Data, &claimed); err != nil {
+		return fmt.Errorf("read the first request: %w", err)
+	}
+	if !bytes.Equal(claimed.Fingerprint, fingerprint) {
 		return huma.Error422UnprocessableEntity("the Idempotency-Key was used for another request: use a new key for each change")
+	}
+	if err := p.mustHave("the first request with this Idempotency-Key", claimed.Permissions); err != nil {
+		return err
 	}
 	ticket, err := a.config.Store.Get(ctx, now, answered)
 	if errors.Is(err, storage.ErrNotFound) {

@@ -3,11 +3,14 @@ package manage_test
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"sync"
 	"testing"
 
+	"github.com/valetkey/valetkey/manage"
 	"github.com/valetkey/valetkey/manage/api"
 	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 func newApp(name string) *api.NewClient {
@@ -79,4 +82,34 @@ func TestARefusedRequestCanBeRepeated(t *testing.T) {
 	auditor := s.connect(s.token(t, "auditor", nil))
 	_, err = auditor.CreateClient(t.Context(), newApp("app"), api.Change{IdempotencyKey: "k"})
 	wantStatus(t, "another role", err, http.StatusForbidden)
+}
+
+// AD-02: the stored response has the secret of a client that the weaker token must not create.
+func TestAWeakerTokenDoesNotGetTheResponseOfAStrongerOne(t *testing.T) {
+	s := start(t, people)
+	connect := func(scope string) *api.Connection {
+		token, _, problem := s.userToken(t, "tool", "ada", "", url.Values{"scope": {scope}, "resource": {manage.Identifier(s.url)}})
+		if problem != "" {
+			t.Fatal(problem)
+		}
+		return s.connect(token)
+	}
+	account := &api.NewClient{ClientMembers: api.ClientMembers{
+		ClientMetadata: oauth.ClientMetadata{GrantTypes: []string{oauth.GrantTypeClientCredentials}, Scope: "clients:read"},
+		ClientSettings: record.ClientSettings{Role: string(api.RoleAdministrator), Resources: []string{manage.Identifier(s.url)}}}}
+	change := api.Change{IdempotencyKey: "deploy-1"}
+	strong := connect(allScopes())
+	created, err := strong.CreateClient(t.Context(), account, change)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := strong.CreateClient(t.Context(), account, change)
+	if err != nil || again.Secret != created.Secret {
+		t.Errorf("repeated: %+v, %v", again, err)
+	}
+	stolen, err := connect("clients:read clients:write").CreateClient(t.Context(), account, change)
+	if err == nil && stolen.Secret == created.Secret {
+		t.Error("a token without roles:write gets the secret of an administrator")
+	}
+	wantStatus(t, "a weaker token that repeats the request", err, http.StatusForbidden)
 }

@@ -64,22 +64,22 @@ func (c *explainCommand) trace(ctx context.Context, ref string) (*record.Trace, 
 }
 
 func printTrace(w io.Writer, t *record.Trace) {
-	fmt.Fprintf(w, "%s  %s", t.Ref, t.Time.Format(time.RFC3339))
+	fmt.Fprintf(w, "%s  %s", printable(t.Ref), t.Time.Format(time.RFC3339))
 	if t.ClientID != "" {
-		fmt.Fprintf(w, "  client %s", t.ClientID)
+		fmt.Fprintf(w, "  client %s", printable(t.ClientID))
 	}
-	fmt.Fprintf(w, "\n%s responded %s: %s\n\n", t.Endpoint, t.Error, t.Description)
+	fmt.Fprintf(w, "\n%s responded %s: %s\n\n", printable(t.Endpoint), printable(t.Error), printable(t.Description))
 	for _, check := range t.Checks {
 		mark := "✓"
 		if !check.OK {
 			mark = "✗"
 		}
-		fmt.Fprintf(w, "  %s %s\n    %s\n", mark, check.Rule, check.Section)
+		fmt.Fprintf(w, "  %s %s\n    %s\n", mark, printable(check.Rule), printable(check.Section))
 		if check.Detail != "" {
 			fmt.Fprintf(w, "    found: %s\n", printable(check.Detail))
 		}
 		if check.Fix != "" {
-			fmt.Fprintf(w, "    fix:   %s\n", check.Fix)
+			fmt.Fprintf(w, "    fix:   %s\n", printable(check.Fix))
 		}
 	}
 }
