@@ -329,8 +329,8 @@ func (s *Server) deliverWebhook(ctx context.Context, outbox storage.Outbox, m st
 		err = fmt.Errorf("the webhook responded %d", status)
 	}
 	if m.Attempts >= webhookAttempts || status == http.StatusGone {
-		s.log.ErrorContext(ctx, "an audit record was not delivered; \"valetkey audit replay\" sends it again", "webhook", w.Name, "id", r.ID, "attempts", m.Attempts, "error", err)
-		return outbox.Remove(ctx, m.ID)
+		s.log.ErrorContext(ctx, "an audit record was not delivered; it is kept among the failed messages for a week", "webhook", w.Name, "id", r.ID, "attempts", m.Attempts, "error", err)
+		return outbox.Fail(ctx, m.ID, now, err.Error())
 	}
 	s.log.WarnContext(ctx, "an audit record could not be delivered; the server will try again", "webhook", w.Name, "id", r.ID, "attempts", m.Attempts, "error", err)
 	return outbox.Postpone(ctx, m.ID, now.Add(webhookDelay(m.Attempts)))

@@ -36,7 +36,7 @@ func (s *Server) handle(requested context.Context, w http.ResponseWriter, r *htt
 	defer s.recovered(requested, w, r)
 	switch r.URL.Path {
 	case "/healthz":
-		s.health(w)
+		s.healthy(w)
 		return
 	case "/readyz":
 		s.ready(w, r)

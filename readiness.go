@@ -46,7 +46,7 @@ func (r *readiness) lines() []string {
 	return lines
 }
 
-func (s *Server) health(w http.ResponseWriter) {
+func (s *Server) healthy(w http.ResponseWriter) {
 	w.Header().Set("Cache-Control", "no-store")
 	fmt.Fprintln(w, "ok")
 }

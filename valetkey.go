@@ -9,6 +9,7 @@
 //	handler.go     requests
 //	deadline.go    how long a request may take
 //	readiness.go   /healthz and /readyz
+//	healthchecks.go  the checks of "valetkey doctor", for the management API
 //	probe.go       what "valetkey doctor" asks a running server
 //	serve.go       Serve: listening, TLS certificates, shutting down
 //	mutualtls.go   the listener and the host for clients with certificates
@@ -107,6 +108,8 @@ type Server struct {
 	auditEvents   *auditEvents
 	checkpoints   chan *audit.Checkpoint // for syslog
 	readiness     readiness
+	health        healthChecks
+	started       time.Time
 	stop          context.CancelFunc
 	working       sync.WaitGroup // in the background
 	closing       sync.Once
@@ -121,6 +124,9 @@ func New(config Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	background, stop := context.WithCancel(asSystem(context.Background()))
+	s.stop = stop
+	s.health.run, s.health.start, s.health.ctx = s.diagnose, s.working.Go, background
 	ctx, cancel := context.WithTimeout(asSystem(context.Background()), 2*time.Minute)
 	defer cancel()
 	err = s.wire(ctx)
@@ -128,10 +134,9 @@ func New(config Config) (*Server, error) {
 		err = s.engine.RotateKeys(ctx)
 	}
 	if err != nil {
+		stop()
 		return nil, errors.Join(err, s.closeParts())
 	}
-	background, stop := context.WithCancel(asSystem(context.Background()))
-	s.stop = stop
 	s.working.Go(func() { s.maintain(background) })
 	s.working.Go(func() { s.deliverLogouts(background) })
 	s.working.Go(func() { s.deliverMail(background) })
@@ -191,6 +196,7 @@ func newServer(config Config) (*Server, error) {
 	}
 	return &Server{
 		config:  config,
+		started: time.Now(),
 		log:     config.Logger,
 		events:  event.New(config.Logger),
 		host:    issuer.Host,

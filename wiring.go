@@ -64,6 +64,7 @@ func (s *Server) wire(ctx context.Context) (err error) {
 		Issuer: s.config.Issuer, Version: Version, Store: s.store, Engine: s.engine, RemoteAddr: s.proxies.Of, Logger: s.log,
 		Accounts: s.accounts, RecoveryPath: ui.RecoveryPath, InvitationPath: ui.InvitationPath,
 		Configuration: &s.config.Configuration, Lifetimes: s.config.Lifetimes.Engine(), File: s.config.File,
+		State: s.state, Checks: s.health.get,
 	})
 	if err != nil {
 		return fmt.Errorf("set up the management API: %w", err)

@@ -65,6 +65,8 @@ var Events = []Event{
 	{"client.deleted", "a client was deleted", true, false},
 	{"initial_access_token.created", "an initial access token was created", true, false},
 	{"initial_access_token.revoked", "an initial access token was revoked", true, false},
+	{"recording.began", "an operator began to record the accepted requests of a client or user", true, false},
+	{"recording.ended", "an operator ended such a recording", true, false},
 	{"scope.created", "a scope was created", true, false},
 	{"scope.updated", "a scope was changed", true, false},
 	{"scope.retired", "a scope was retired because no declaration names it anymore", true, false},

@@ -54,6 +54,7 @@ func (c *call) verifyAccessToken(token string) (t *verifiedToken, err error) {
 	if err != nil {
 		return nil, err
 	}
+	c.subject = t.user
 	active, err := c.activeSince(t)
 	if err != nil {
 		return nil, err

@@ -134,7 +134,7 @@ func (s *Server) deliverNotification(ctx context.Context, m storage.Message) {
 		err = s.config.Store.Postpone(ctx, m.ID, now.Add(minNotificationDelay))
 	case errors.Is(err, errRefused) || !now.Before(until):
 		s.events.Record(ctx, event.BackchannelGivenUp, s.namedClientID(clientID), slog.Int("attempts", m.Attempts), slog.Any("cause", err))
-		err = s.config.Store.Remove(ctx, m.ID)
+		err = s.config.Store.Fail(ctx, m.ID, now, cmp.Or(err, errors.New("the request has expired")).Error())
 	default:
 		s.events.Record(ctx, event.BackchannelPostponed, s.namedClientID(clientID), slog.Int("attempts", m.Attempts), slog.Any("cause", err))
 		err = s.config.Store.Postpone(ctx, m.ID, now.Add(notificationDelay(m.Attempts)))

@@ -115,6 +115,7 @@ func (s *Server) reloadCatalogue(ctx context.Context, now time.Time) (*catalogue
 	}
 	if current := s.catalogueNow.Load(); current != nil && current.version == version {
 		current.checked.Store(now.UnixNano())
+		s.loadRecordings(ctx, now)
 		return current, nil
 	}
 	next := &catalogue{version: version, clients: make(map[string]*client)}

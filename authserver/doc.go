@@ -17,6 +17,7 @@
 //	params.go        parameters of a form or query
 //	jsonobject.go    encodes tokens and responses without reflection
 //	rule.go          rules, the trace of a request, the log of refusals
+//	accepted.go      a sample of accepted requests, and recordings of more
 //	limits.go        limits on what outsiders may send and have stored
 //	catalogue.go     clients, scopes, resources and keys in memory
 //	ticket.go        secrets, their keys in the store, and what an authorization consists of

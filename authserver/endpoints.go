@@ -24,6 +24,7 @@ type endpoint struct {
 	cors          corsPolicy
 	page          bool // users see it, so errors are pages
 	serve         func(*call) error
+	sample        *sample // of accepted requests; nil if none are kept
 	// metadata sets the endpoint's member of the server metadata; nil if there is none.
 	metadata func(*oauth.ServerMetadata, string)
 }
@@ -104,6 +105,7 @@ func (s *Server) newRoutes() (map[string]*endpoint, error) {
 	routes := make(map[string]*endpoint, len(table))
 	for i := range table {
 		e := &table[i]
+		e.sample = &sample{}
 		for _, url := range s.endpointURLs(e.path) {
 			uri, err := dpop.NormalizeURI(url)
 			if err != nil {

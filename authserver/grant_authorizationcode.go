@@ -179,6 +179,7 @@ func (c *call) codeTicket(code string, sealed bool) (storage.Ticket, authorizati
 	if err != nil {
 		return storage.Ticket{}, a, c.refuse(&ruleCodeKnown, err.Error())
 	}
+	c.subject = a.Subject
 	key := secretKey(ticketkind.Code, prefixCode, code)
 	ticket, err := c.spendable(key)
 	if errors.Is(err, storage.ErrNotFound) {
@@ -206,6 +207,7 @@ func (c *call) ticket(kind storage.Kind, prefix, secret string, known *rule) (st
 	if err != nil {
 		return ticket, a, err
 	}
+	c.subject = a.Subject
 	return ticket, a, c.must(true, known)
 }
 

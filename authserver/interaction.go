@@ -220,6 +220,9 @@ const (
 // out of the request the scopes that the user could not get.
 func (c *call) decide(i *interaction, who *Authentication) (nextStep, *record.Grant, error) {
 	request := i.request
+	if who != nil {
+		c.subject = who.Subject
+	}
 	silent := slices.Contains(request.prompt, promptNone)
 	signIn, err := c.mustSignIn(i, who)
 	if err == nil && !signIn {

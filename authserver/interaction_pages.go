@@ -22,16 +22,12 @@ func (s *Server) newCall(w http.ResponseWriter, r *http.Request) *call {
 	return &call{s: s, w: w, r: r, now: time.Now(), endpoint: s.routes[s.basePath+"/authorize"]}
 }
 
-// finish responds with an error, if there is one, and reports the trace.
+// finish responds with an error, if there is one, and ends the call.
 func (c *call) finish(err error) {
 	if err != nil {
 		c.fail(err)
 	}
-	if c.s.config.OnTrace != nil {
-		t := c.trace(err)
-		t.Ref = c.ref
-		c.s.config.OnTrace(&t)
-	}
+	c.ended(err)
 }
 
 // Interaction returns an interaction of the browser that sent r. The error is

@@ -167,6 +167,7 @@ func (c *call) introspectRefreshToken(caller *client, token string) (*introspect
 	if err != nil {
 		return nil, err
 	}
+	c.subject = a.Subject
 	issued := time.UnixMilli(a.Issued)
 	if !ticket.Spent.IsZero() || a.ClientID != caller.ID || !caller.issuedSince(issued) {
 		return nil, errInactive

@@ -34,6 +34,7 @@ func (c *call) issue(ent *entitlement) (*oauth.TokenResponse, error) {
 		return nil, err
 	}
 	a := &ent.authorization
+	c.subject = a.Subject
 	if a.Issued == 0 {
 		a.Issued = c.now.UnixMilli()
 	}

@@ -69,6 +69,7 @@ const (
 	clientMemory             = 2 << 10
 	clientMemoryFactor       = 5
 	maxStoredRefusals        = 10_000
+	maxStoredAccepted        = 5_000
 )
 
 // accessTokenLifetime returns the lifetime of an access token: the shortest one for a resource of

@@ -212,13 +212,14 @@ func (s *Server) deliverLogout(ctx context.Context, m storage.Message) {
 	var logout logoutMessage
 	err := json.Unmarshal(m.Data, &logout)
 	now := time.Now()
-	if err == nil {
+	if err == nil && m.Attempts <= 1 {
 		_, err = s.config.Store.Get(ctx, now, participantKey(logout.Session, logout.ClientID))
 	}
 	switch {
 	case errors.Is(err, storage.ErrNotFound):
 		// The client was notified already, and a node that had listed the ended session before
-		// has enqueued the message again.
+		// has enqueued the message again. After a failure that is not so: an operator may have
+		// put the message back when the note of the client had expired.
 		err = nil
 	case err == nil:
 		err = s.sendLogout(ctx, &logout)
@@ -231,7 +232,7 @@ func (s *Server) deliverLogout(ctx context.Context, m storage.Message) {
 		err = errors.Join(s.config.Store.Delete(ctx, participantKey(logout.Session, logout.ClientID)), s.config.Store.Remove(ctx, m.ID))
 	case now.Sub(m.Created) >= logoutGiveUpAfter:
 		s.events.Record(ctx, event.LogoutGivenUp, s.namedClientID(logout.ClientID), slog.Int("attempts", m.Attempts), slog.Any("cause", err))
-		err = s.config.Store.Remove(ctx, m.ID)
+		err = s.config.Store.Fail(ctx, m.ID, now, err.Error())
 	default:
 		s.events.Record(ctx, event.LogoutPostponed, s.namedClientID(logout.ClientID), slog.Int("attempts", m.Attempts), slog.Any("cause", err))
 		err = s.config.Store.Postpone(ctx, m.ID, now.Add(logoutDelay(m.Attempts)))

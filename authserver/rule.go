@@ -86,7 +86,7 @@ func ifShort(s string) string {
 
 // trace returns the trace of the request so far.
 func (c *call) trace(err error) record.Trace {
-	t := record.Trace{Time: c.now.UTC(), Endpoint: c.endpoint.path, Checks: make([]record.Check, len(c.rungs))}
+	t := record.Trace{Time: c.now.UTC(), Endpoint: c.endpoint.path, Subject: c.subject, Checks: make([]record.Check, len(c.rungs))}
 	if c.client != nil {
 		t.ClientID = c.client.ID
 		if c.endpoint.path == "/authorize" || c.endpoint.path == parPath {
@@ -122,11 +122,13 @@ func (c *call) refused(err error) string {
 // expired reports whether at is not in the future. Stores have times in milliseconds.
 func expired(now, at time.Time) bool { return !now.Before(at) }
 
-// traceLog stores the traces of refused requests in the background, in batches, so that a flood of
-// refusals costs a bounded number of writes. If there are too many, the oldest ones are dropped.
+// traceLog stores the traces of requests in the background, in batches, so that a flood of refusals
+// costs a bounded number of writes. If there are too many, the oldest ones are dropped. Refused and
+// accepted requests have a log each, so that neither displaces the other.
 type traceLog struct {
 	store  record.Store
 	logger *slog.Logger
+	max    int // the number of traces that the store keeps
 
 	mu       sync.Mutex
 	waiting  []record.Trace
@@ -140,8 +142,8 @@ const (
 	traceFlushPause  = time.Second
 )
 
-func newTraceLog(store record.Store, logger *slog.Logger) *traceLog {
-	l := &traceLog{store: store, logger: logger}
+func newTraceLog(store record.Store, logger *slog.Logger, max int) *traceLog {
+	l := &traceLog{store: store, logger: logger, max: max}
 	l.idle.L = &l.mu
 	return l
 }
@@ -173,8 +175,8 @@ func (l *traceLog) flush() {
 		l.mu.Unlock()
 		started := time.Now()
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		if err := l.store.SaveTraces(ctx, maxStoredRefusals, batch...); err != nil {
-			l.logger.Error("traces of refused requests not stored", "error", err)
+		if err := l.store.SaveTraces(ctx, l.max, batch...); err != nil {
+			l.logger.Error("traces of requests not stored", "error", err)
 		}
 		cancel()
 		if len(batch) > maxWaitingTraces/4 { // a flood: slow down, so that others can use the store

@@ -70,7 +70,12 @@ type Server struct {
 	limits    limits
 	polls     recent[storage.Key, pollPace] // of devices, and of clients with backchannel requests
 	documents clientDocuments
-	traces    *traceLog
+	traces    *traceLog // of refused requests
+	accepted  *traceLog // of accepted ones
+	// recordings are those that this node knows; nil if there are none. recordingsRead is when they were
+	// read, in Unix nanoseconds.
+	recordings     atomic.Pointer[[]*recording]
+	recordingsRead atomic.Int64
 
 	operatorOutgoing *outgoing.Client // for addresses that the operator configured
 	outsiderOutgoing *outgoing.Client // for all other addresses
@@ -152,7 +157,8 @@ func New(config Config) (*Server, error) {
 		detailsTypes: detailsTypes,
 		secure:       issuer.Scheme == "https",
 		origin:       issuer.Scheme + "://" + issuer.Host,
-		traces:       newTraceLog(config.Store, config.Logger),
+		traces:       newTraceLog(config.Store, config.Logger, maxStoredRefusals),
+		accepted:     newTraceLog(config.Store, config.Logger, maxStoredAccepted),
 		mappings:     mappings,
 
 		profile:        profileNamed(config.Profile),
@@ -213,6 +219,7 @@ func (s *Server) Close() {
 	s.outsiderOutgoing.Wait()
 	s.documents.fetches.Wait()
 	s.traces.wait()
+	s.accepted.wait()
 	s.limits.close()
 	s.uses.Close()
 	s.events.Close()
@@ -248,6 +255,7 @@ type call struct {
 	endpoint *endpoint
 	params   params
 	client   *client // once it is known
+	subject  string  // the user, once the request names one; "" otherwise
 	// proven are the keys whose possession the request proves (senderconstraint.go).
 	proven oauth.Confirmation
 	// certificates are those of the client, once they are read (mutualtls.go).
@@ -306,11 +314,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		c.fail(err)
 	}
-	if s.config.OnTrace != nil {
-		t := c.trace(err)
-		t.Ref = c.ref
-		s.config.OnTrace(&t)
-	}
+	c.ended(err)
 }
 
 // fail responds with an error: a page for users, JSON for programs.
@@ -375,10 +379,12 @@ func (s *Server) remoteAddr(r *http.Request) netip.Addr {
 	return ap.Addr().Unmap()
 }
 
-// Trace returns the trace of a refused request by its reference, or storage.ErrNotFound.
+// Trace returns the trace of a request by its reference, or storage.ErrNotFound.
 func (s *Server) Trace(ctx context.Context, ref string) (*record.Trace, error) {
-	if t, ok := s.traces.find(ref); ok {
-		return &t, nil
+	for _, log := range []*traceLog{s.traces, s.accepted} {
+		if t, ok := log.find(ref); ok {
+			return &t, nil
+		}
 	}
 	t, err := s.config.Store.Trace(ctx, ref)
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {

@@ -47,6 +47,10 @@ func hostileWorld(t *testing.T) (w *world, userID string) {
 	if _, err := w.root.CreateResource(ctx, "https://mallory.example.com/", &api.ResourceMembers{Name: hostile, IntrospectionClients: []string{"mallory"}}, api.Change{}); err != nil {
 		t.Fatal(err)
 	}
+	w.failMessage(t, hostile, hostile)
+	if _, err := w.root.CreateRecording(ctx, api.NewRecording{ClientID: "mallory", Subject: user.ID}, api.Change{}); err != nil {
+		t.Fatal(err)
+	}
 	stranger := newBrowser(t, w.url)
 	stranger.get("/authorize?" + url.Values{"client_id": {"mallory"}, "response_type": {"code"}, "redirect_uri": {"javascript:document.title='ran'//" + hostile}, "state": {hostile}}.Encode()).want(http.StatusBadRequest)
 	stranger.get("/authorize?" + url.Values{"client_id": {hostile}, "response_type": {hostile}, "scope": {hostile}}.Encode()).want(http.StatusBadRequest)

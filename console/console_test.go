@@ -12,11 +12,14 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/valetkey/valetkey"
 	"github.com/valetkey/valetkey/configuration"
+	"github.com/valetkey/valetkey/internal/database"
 	"github.com/valetkey/valetkey/manage"
 	"github.com/valetkey/valetkey/manage/api"
+	"github.com/valetkey/valetkey/storage"
 )
 
 const password = "an operator's long password"
@@ -24,8 +27,10 @@ const password = "an operator's long password"
 // world is a complete server with an administrator, whose browser is signed in.
 type world struct {
 	*valetkey.Server
-	url   string
-	admin *browser
+	url string
+	// configuration is that of the server.
+	configuration configuration.Configuration
+	admin         *browser
 	// root calls the API as the administrator, whose sub is rootID.
 	root   *api.Connection
 	rootID string
@@ -160,6 +165,7 @@ func start(t *testing.T) *world {
 		Configuration: configuration.Configuration{Issuer: w.url, Database: "sqlite:" + filepath.Join(t.TempDir(), "test.db")},
 		Logger:        slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
+	w.configuration = config.Configuration
 	var err error
 	if w.Server, err = valetkey.New(config); err != nil {
 		t.Fatal(err)
@@ -315,7 +321,7 @@ func TestRefusedRequestsAreExplained(t *testing.T) {
 	w.admin.get("/console/explanations?q=" + strings.ToLower(reference)).redirects("/console/explanation?id=" + reference)
 	w.admin.get("/console/explanation?id="+reference).want(http.StatusOK, "callbak", "To fix it")
 	w.admin.getUntil("/console/explanations?client_id=notes", reference)
-	w.admin.get("/console/explanations?client_id=other").want(http.StatusOK, "No refused request matches").lacks(reference)
+	w.admin.get("/console/explanations?client_id=other").want(http.StatusOK, "No request matches").lacks(reference)
 }
 
 func TestWhatWouldTheyGet(t *testing.T) {
@@ -364,4 +370,60 @@ func onlyNotices(cookies []*http.Cookie) []*http.Cookie {
 		panic(fmt.Sprint("there is no notice among ", cookies))
 	}
 	return notices
+}
+
+func TestAcceptedRequestsInTheConsole(t *testing.T) {
+	w := start(t)
+	w.admin.post("/console/clients/new", url.Values{"client_name": {"Notes"}, "kind": {"browser"}, "redirect_uris": {"https://notes.example.com/callback"}, "client_id": {"notes"}, "scope": {"openid"}}).want(http.StatusOK)
+	w.admin.get("/authorize?client_id=notes&response_type=code&scope=openid&code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256&redirect_uri=https://notes.example.com/callback")
+	page := w.admin.getUntil("/console/explanations?user=ROOT&outcome=accepted", "notes")
+	reference := regexp.MustCompile(`explanation\?id=([0-9A-Z-]+)`).FindStringSubmatch(page.body)
+	if reference == nil {
+		t.Fatalf("no reference:\n%s", page.body)
+	}
+	w.admin.get("/console/explanation?id="+reference[1]).want(http.StatusOK, "Accepted", w.rootID, "passed").lacks(": failed")
+	w.admin.get("/console/explanations?user=nobody").want(http.StatusUnprocessableEntity, "There is no user")
+	w.admin.get("/console/explanations?since=yesterday").want(http.StatusUnprocessableEntity, "The time is not valid")
+	w.admin.get("/console/explanations?since=2026-11-27T08:00&until=2026-11-27T08:01").want(http.StatusOK, "No request matches")
+
+	w.admin.post("/console/recordings/begin", url.Values{"client_id": {"notes"}, "user": {"root"}, "lifetime": {"30m"}}).redirects("/console/explanations")
+	recording := w.admin.get("/console/explanations").want(http.StatusOK, "Every accepted request is kept", "user <bdi>"+w.rootID)
+	id := regexp.MustCompile(`name="id" value="([^"]+)"`).FindStringSubmatch(recording.body)
+	w.admin.post("/console/recordings/begin", url.Values{"user": {"nobody"}}).want(http.StatusNotFound)
+	w.admin.post("/console/recordings/end", url.Values{"id": {id[1]}}).redirects("/console/explanations")
+	w.operator(t, "eve", api.RoleAuditor).get("/console/explanations").want(http.StatusOK).lacks("recordings/begin")
+}
+
+func TestHealthInTheConsole(t *testing.T) {
+	w := start(t)
+	page := w.admin.getUntil("/console/health", "checks passed").want(http.StatusOK, "This node is ready", "Nothing waits", "user.created")
+	if page.header.Get("Refresh") != "" {
+		t.Error("the page is loaded again although the checks have ended")
+	}
+	w.operator(t, "sam", api.RoleSupport).get("/console/health").want(http.StatusForbidden)
+}
+
+func TestFailedMessagesInTheConsole(t *testing.T) {
+	w := start(t)
+	w.failMessage(t, "app.example.com", "the client responded with status 500")
+	w.admin.get("/console/messages").want(http.StatusOK, "Given up", "app.example.com", "the client responded with status 500")
+	w.admin.post("/console/messages/drop", url.Values{"outbox": {"events"}, "id": {"failed"}}).redirects("/console/messages")
+	w.admin.get("/console/messages").want(http.StatusOK).lacks("Given up")
+}
+
+// failMessage leaves a message that was given up.
+func (w *world) failMessage(t *testing.T, receiver, cause string) {
+	t.Helper()
+	store, err := database.Open(t.Context(), &w.configuration, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	now := time.Now()
+	if err := store.AuditOutbox().Enqueue(t.Context(), storage.Message{ID: "failed", Owner: receiver, Created: now, Due: now.Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.AuditOutbox().Fail(t.Context(), "failed", now, cause); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -15,6 +15,7 @@
 //	scopes.go resources.go registrations.go keys.go
 //	users.go     users
 //	confirm.go   a question before something ends
+//	health.go    whether the server is well, and what happens on it
 //	explanations.go preview.go audit.go outbox.go
 //	templates/   the pages; assets/ has what the style sheet of package ui lacks
 package console

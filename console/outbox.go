@@ -2,12 +2,23 @@ package console
 
 import (
 	"net/http"
+	"net/url"
 
 	"github.com/valetkey/valetkey/manage/api"
 )
 
 // The outboxes of the management API.
-var outboxes = [...]struct{ name, title string }{{"users", "Mail to users"}, {"clients", "Messages to clients"}}
+var outboxes = [...]struct{ name, title string }{{"users", "Mail to users"}, {"clients", "Messages to clients"}, {"events", "Audit records for webhooks"}}
+
+// outboxTitle returns the title of an outbox.
+func outboxTitle(name string) string {
+	for _, box := range outboxes {
+		if box.name == name {
+			return box.title
+		}
+	}
+	return name
+}
 
 type outboxView struct {
 	Boxes     []outboxBox
@@ -15,8 +26,8 @@ type outboxView struct {
 }
 
 type outboxBox struct {
-	Name, Title string
-	Messages    []api.Message
+	Name, Title     string
+	Waiting, Failed []api.Message
 	// More is set if there are more messages than those shown.
 	More bool
 }
@@ -24,11 +35,15 @@ type outboxBox struct {
 func (v *visit) showOutbox(w http.ResponseWriter, r *http.Request) error {
 	view := outboxView{MayChange: v.may(api.OutboxWrite)}
 	for _, box := range outboxes {
-		found, err := v.api.Messages(r.Context(), box.name, api.List{Limit: 100})
+		waiting, err := v.api.Messages(r.Context(), box.name, api.List{Limit: 100})
 		if err != nil {
 			return err
 		}
-		view.Boxes = append(view.Boxes, outboxBox{box.name, box.title, found.Messages, found.Next != ""})
+		failed, err := v.api.Messages(r.Context(), box.name, api.List{Limit: 100, Filter: url.Values{"failed": {"true"}}})
+		if err != nil {
+			return err
+		}
+		view.Boxes = append(view.Boxes, outboxBox{box.name, box.title, waiting.Messages, failed.Messages, waiting.Next != "" || failed.Next != ""})
 	}
 	return v.write(w, http.StatusOK, "outbox", "Messages", view)
 }

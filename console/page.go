@@ -118,6 +118,7 @@ var functions = template.FuncMap{
 		}
 		return "Access token"
 	},
+	"outbox":    func(name string) string { return outboxTitle(name) },
 	"claims":    func(title string, claims []api.PreviewClaim) claimsView { return claimsView{title, claims} },
 	"auditable": func(me *api.Whoami) bool { return slices.Contains(me.Permissions, api.AuditRead) },
 	// at returns a page of the console with an ID.
@@ -210,6 +211,9 @@ var notices = map[string]string{
 	"registration-revoked": "The initial access token was revoked.",
 	"keys-rotated":         "The keys were replaced.",
 	"key-retired":          "The key was removed. Nothing that it signed is valid any longer.",
+
+	"recording-began": "Every accepted request is kept from now on, until the recording ends.",
+	"recording-ended": "The recording has ended. What it has kept stays for a day.",
 
 	"message-retried": "The message is sent now.",
 	"message-dropped": "The message was dropped.",

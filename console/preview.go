@@ -26,7 +26,7 @@ func (v *visit) showPreview(w http.ResponseWriter, r *http.Request) error {
 				return err
 			}
 			if user == nil {
-				view.Problems = []string{"There is no user with this name, email address or sub."}
+				view.Problems = []string{noSuchUser}
 				return v.write(w, http.StatusNotFound, "preview", "What would they get?", view)
 			}
 			request.Subject = user.ID

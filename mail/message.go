@@ -93,6 +93,17 @@ type Message struct {
 	At      time.Time `json:"at,omitzero"`
 	// Expires is when the message is not sent any more.
 	Expires time.Time `json:"expires"`
+	// Notice is set by Send if the message had no Expires of its own. Then it is tried for
+	// noticeLifetime again when an operator puts it back into the outbox.
+	Notice bool `json:"notice,omitempty"`
+}
+
+// until returns when a message that was enqueued at a time is not sent any more.
+func (m *Message) until(enqueued time.Time) time.Time {
+	if m.Notice {
+		return enqueued.Add(noticeLifetime)
+	}
+	return m.Expires
 }
 
 // Messages contain codes and personal data, which are not shown when a value is printed or

@@ -141,7 +141,7 @@ func (o *Outbox) Send(ctx context.Context, now time.Time, m Message) error {
 		return ErrTooManyWaiting
 	}
 	if m.Expires.IsZero() {
-		m.Expires = now.Add(noticeLifetime)
+		m.Expires, m.Notice = now.Add(noticeLifetime), true
 	}
 	plain, err := json.Marshal(m)
 	if err != nil {
@@ -210,7 +210,7 @@ func (o *Outbox) deliver(ctx context.Context, stored storage.Message) {
 		}
 		return
 	}
-	if err == nil && !time.Now().Before(m.Expires) {
+	if err == nil && !time.Now().Before(m.until(stored.Created)) {
 		err = &PermanentError{errors.New("the message has expired before it could be delivered")}
 	}
 	if err == nil {
@@ -228,7 +228,7 @@ func (o *Outbox) deliver(ctx context.Context, stored storage.Message) {
 		err = o.config.Store.Remove(ctx, stored.ID)
 	case isPermanent:
 		o.events.Record(ctx, event.MailFailed, append(about, slog.Any("cause", permanent.Cause))...)
-		err = o.config.Store.Remove(ctx, stored.ID)
+		err = o.config.Store.Fail(ctx, stored.ID, now, permanent.Cause.Error())
 	default:
 		o.events.Record(ctx, event.MailPostponed, append(about, slog.Any("cause", err))...)
 		err = o.config.Store.Postpone(ctx, stored.ID, now.Add(delay(stored.Attempts)))

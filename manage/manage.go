@@ -18,7 +18,7 @@
 //	userchange.go changes of users, recovery links, invitations
 //	declarations.go  compares declarations with what is stored, and applies them
 //	scopes.go, resources.go, configuration.go, sessions.go, grants.go, tokens.go, keys.go,
-//	registrations.go, explanations.go, outbox.go, auditlog.go, preview.go
+//	registrations.go, explanations.go, outbox.go, auditlog.go, preview.go, health.go
 //	              what their names say
 package manage
 
@@ -67,6 +67,9 @@ type Config struct {
 	// RemoteAddr returns the address of the caller behind trusted proxies.
 	RemoteAddr func(r *http.Request) netip.Addr
 	Logger     *slog.Logger
+	// State returns the state of this node, and Checks what is wrong with it.
+	State  func(context.Context) State
+	Checks func(context.Context) Checks
 	// File is the path of the file that has the declarations of this server; "" if there is none.
 	File string
 }
@@ -148,6 +151,7 @@ func (a *API) registerAll() {
 	a.registerAudit()
 	a.registerPreview()
 	a.registerDeclarations()
+	a.registerHealth()
 	a.mux.HandleFunc("/", a.elsewhere)
 }
 

@@ -63,7 +63,7 @@ var pathParameter = regexp.MustCompile(`\{[a-z_]+\}`)
 var supportMay = strings.Fields(`whoami
 	list-clients get-client list-client-grants list-client-tokens end-client
 	list-users get-user list-user-grants list-user-sessions end-user-session end-user list-user-tokens get-token end-token
-	list-explanations get-explanation preview`)
+	list-explanations get-explanation list-recordings preview`)
 
 func roleMay(role string, o described) bool {
 	switch role {

@@ -2,7 +2,6 @@ package manage
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"time"
 
@@ -10,45 +9,48 @@ import (
 	"github.com/valetkey/valetkey/storage"
 )
 
-// The outboxes, by their names in the API.
-const (
-	outboxClients = "clients"
-	outboxUsers   = "users"
-)
-
 // Outbox is the path parameter of an outbox.
 type Outbox struct {
-	Outbox string `path:"outbox" enum:"clients,users" doc:"clients: messages to clients, such as logout tokens; users: mail"`
+	Outbox string `path:"outbox" enum:"clients,users,events" doc:"clients: messages to clients, such as logout tokens; users: mail; events: audit records for webhooks"`
 }
 
 func (a *API) registerOutbox() {
-	register(a, api.OutboxRead, operation{id: "list-messages", method: http.MethodGet, path: "/outbox/{outbox}", summary: "List messages that wait to be sent"}, a.listMessages)
-	register(a, api.OutboxWrite, operation{id: "retry-message", method: http.MethodPost, path: "/outbox/{outbox}/{id}/retry", summary: "Send a waiting message now"}, a.retryMessage)
-	register(a, api.OutboxWrite, operation{id: "drop-message", method: http.MethodDelete, path: "/outbox/{outbox}/{id}", summary: "Drop a waiting message"}, a.dropMessage)
+	register(a, api.OutboxRead, operation{id: "list-messages", method: http.MethodGet, path: "/outbox/{outbox}", summary: "List messages that wait to be sent, or that were given up"}, a.listMessages)
+	register(a, api.OutboxWrite, operation{id: "retry-message", method: http.MethodPost, path: "/outbox/{outbox}/{id}/retry", summary: "Send a message now, also one that was given up"}, a.retryMessage)
+	register(a, api.OutboxWrite, operation{id: "drop-message", method: http.MethodDelete, path: "/outbox/{outbox}/{id}", summary: "Drop a message"}, a.dropMessage)
 }
 
 type listMessagesInput struct {
 	Outbox
 	List
-	Failed bool `query:"failed" doc:"Only messages that were tried before"`
+	Failed bool `query:"failed" doc:"Messages that were given up, instead of those that wait. They are kept for a week"`
 }
 
 type listMessagesOutput struct{ Body api.MessagePage }
 
 func (a *API) listMessages(ctx context.Context, _ *principal, in *listMessagesInput) (*listMessagesOutput, error) {
+	all := func(*storage.FailedMessage) bool { return true }
 	found, next, err := filtered(&in.List,
-		func(after string, limit int) ([]storage.Message, error) {
-			return a.config.Store.WaitingMessages(ctx, in.Outbox.Outbox == outboxUsers, after, limit)
+		func(after string, limit int) ([]storage.FailedMessage, error) {
+			if in.Failed {
+				return a.config.Store.FailedMessages(ctx, in.Outbox.Outbox, after, limit)
+			}
+			waiting, err := a.config.Store.WaitingMessages(ctx, in.Outbox.Outbox, after, limit)
+			messages := make([]storage.FailedMessage, len(waiting))
+			for i := range waiting {
+				messages[i].Message = waiting[i]
+			}
+			return messages, err
 		},
-		func(m *storage.Message) string { return m.ID },
-		func(m *storage.Message) bool { return !in.Failed || m.Attempts > 0 })
+		func(m *storage.FailedMessage) string { return m.ID }, all)
 	if err != nil {
 		return nil, err
 	}
 	page := api.MessagePage{Messages: make([]api.Message, len(found)), Page: api.Page{Next: next}}
 	for i := range found {
 		m := &found[i]
-		page.Messages[i] = api.Message{ID: m.ID, Outbox: in.Outbox.Outbox, Receiver: m.Owner, CreatedAt: m.Created.UTC(), DueAt: m.Due.UTC(), Attempts: m.Attempts}
+		page.Messages[i] = api.Message{ID: m.ID, Outbox: in.Outbox.Outbox, Receiver: m.Owner, CreatedAt: m.Created.UTC(), DueAt: optionalTime(m.Due), Attempts: m.Attempts,
+			FailedAt: optionalTime(m.Failed), Cause: m.Cause}
 	}
 	return &listMessagesOutput{page}, nil
 }
@@ -60,22 +62,9 @@ type messageInput struct {
 }
 
 func (a *API) retryMessage(ctx context.Context, _ *principal, in *messageInput) (*struct{}, error) {
-	return nil, a.changeMessage(ctx, in, false)
+	return nil, a.config.Store.ChangeMessage(ctx, time.Now(), in.Outbox.Outbox, in.ID, false, in.DryRun)
 }
 
 func (a *API) dropMessage(ctx context.Context, _ *principal, in *messageInput) (*struct{}, error) {
-	return nil, a.changeMessage(ctx, in, true)
-}
-
-func (a *API) changeMessage(ctx context.Context, in *messageInput, remove bool) error {
-	err := a.config.Store.ChangeMessage(ctx, time.Now(), in.Outbox.Outbox == outboxUsers, in.ID, remove, func(*storage.Message) error {
-		if in.DryRun {
-			return errDryRun
-		}
-		return nil
-	})
-	if errors.Is(err, errDryRun) {
-		return nil
-	}
-	return err
+	return nil, a.config.Store.ChangeMessage(ctx, time.Now(), in.Outbox.Outbox, in.ID, true, in.DryRun)
 }

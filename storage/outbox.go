@@ -2,7 +2,9 @@ package storage
 
 import (
 	"context"
+	"strings"
 	"time"
+	"unicode"
 )
 
 // Message is a message to a receiver that may be unavailable at the moment.
@@ -20,6 +22,46 @@ type Message struct {
 	Created, Due time.Time
 	// Attempts counts how often it was claimed.
 	Attempts int
+}
+
+// The outboxes of a server, by name.
+const (
+	OutboxClients = "clients" // logout tokens and other messages to clients
+	OutboxUsers   = "users"   // mail
+	OutboxEvents  = "events"  // audit records for webhooks
+)
+
+// FailedMessage is a message that its sender has given up, without its Data. It has no Due.
+type FailedMessage struct {
+	Message
+	Failed time.Time
+	// Cause says what was wrong, for the operator.
+	Cause string
+}
+
+const (
+	// MaxFailedPerOwner and MaxFailed limit the failed messages that an outbox keeps, for one owner and
+	// in all. The oldest ones are dropped.
+	MaxFailedPerOwner = 200
+	MaxFailed         = 5000
+	// FailedKept is how long a failed message is kept.
+	FailedKept = 7 * 24 * time.Hour
+	// maxCause limits FailedMessage.Cause, in bytes.
+	maxCause = 500
+)
+
+// ClipCause shortens the cause of a failure, and makes it text that every store can keep.
+func ClipCause(cause string) string {
+	cause = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, cause)
+	if len(cause) > maxCause {
+		cause = cause[:maxCause] + "…"
+	}
+	return strings.ToValidUTF8(cause, "")
 }
 
 // Outbox stores messages until they have been delivered. All methods may be called
@@ -47,6 +89,10 @@ type Outbox interface {
 
 	// Waiting returns how many messages of an owner there are, claimed or not.
 	Waiting(ctx context.Context, owner string) (int, error)
+
+	// Fail takes a message that cannot be delivered out of the outbox, and keeps it for FailedKept
+	// for the operator, who can put it back. It is not an error if the message does not exist.
+	Fail(ctx context.Context, id string, now time.Time, cause string) error
 
 	// Remove deletes messages; it is not an error if some of them do not exist.
 	Remove(ctx context.Context, ids ...string) error

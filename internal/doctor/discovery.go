@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -68,6 +69,13 @@ func (r *run) judgeMetadata(address string, received *response) {
 	if m.Issuer != r.options.Issuer {
 		r.find("issuer.mismatch", "%s has the issuer %q", address, m.Issuer)
 		return
+	}
+	// No address is asked that is not the issuer's: who answers in its place must not choose one.
+	for _, endpoint := range []string{m.JWKSURI, m.TokenEndpoint} {
+		if u, err := url.Parse(endpoint); err != nil || u.Scheme != r.issuer.Scheme || u.Host != r.issuer.Host {
+			r.find("issuer.mismatch", "%s names the endpoint %s, which is elsewhere", address, endpoint)
+			return
+		}
 	}
 	if r.metadata == nil {
 		r.metadata = &m

@@ -56,6 +56,8 @@ type Options struct {
 	// HTTPPort is the port on which the proxy redirects http to https. The default is 80 if the issuer
 	// has the default port, and otherwise none.
 	HTTPPort int
+	// Key authenticates questions to the server; nil means that it is derived from the configuration.
+	Key probe.Key
 	// Now, FreeDisk and Inspect are the clock and the functions that look at disk and database; nil
 	// means those of this machine.
 	Now      func() time.Time
@@ -148,7 +150,9 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		"{path}", issuer.Path, "{backend}", r.backend(), "{config}", cmp.Or(o.ConfigurationFile, "valetkey.yaml"))
 	r.client = newClient(o, addressOf(issuer))
 	defer r.client.close()
-	if o.Configuration != nil {
+	if r.key = o.Key; r.key != nil {
+		// There is nothing to derive.
+	} else if o.Configuration != nil {
 		var secret []byte
 		if secret, r.keyError = database.MasterSecret(o.Configuration); r.keyError == nil {
 			r.key, r.keyError = database.Derive(secret, probe.Purpose)

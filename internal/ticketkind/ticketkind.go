@@ -56,6 +56,12 @@ const (
 	//   Put: the end of the first request with the key
 	//   Spent: expiry
 	ManagementResponse storage.Kind = "management_response"
+	// Recording keeps the accepted requests of a client or user while it lasts. All recordings are one
+	// family.
+	//   File: authserver/accepted.go
+	//   Put: the management API
+	//   Spent: expiry, or the management API
+	Recording storage.Kind = "recording"
 	// UnknownOutcome is a note about a ticket with the same ID. The database did not confirm that
 	// it was spent, so the client was told to try again (docs/decisions/0009).
 	//   File: authserver/token.go

@@ -367,32 +367,51 @@ func (c *Connection) RevokeInitialAccessToken(ctx context.Context, id string, ch
 	return err
 }
 
-// Explanations returns a page of refused requests, the newest first. The filters are client_id,
-// endpoint, error, q, since and until.
+// Explanations returns a page of requests with their checks, the newest first. The filters are client_id,
+// sub, outcome, endpoint, error, q, since and until.
 func (c *Connection) Explanations(ctx context.Context, list List) (*ExplanationPage, error) {
 	page, _, err := get[ExplanationPage](ctx, c, "/explanations", list.query())
 	return page, err
 }
 
-// Explanation explains a refusal by its reference.
+// Explanation returns the checks of a request by its reference.
 func (c *Connection) Explanation(ctx context.Context, reference string) (*Explanation, error) {
 	explanation, _, err := get[Explanation](ctx, c, path("explanations", reference), nil)
 	return explanation, err
 }
 
-// Messages returns a page of messages that wait to be sent. outbox is clients or users.
+// Recordings returns the recordings of accepted requests that have not ended.
+func (c *Connection) Recordings(ctx context.Context) (*RecordingList, error) {
+	list, _, err := get[RecordingList](ctx, c, "/recordings", nil)
+	return list, err
+}
+
+// CreateRecording begins to record accepted requests.
+func (c *Connection) CreateRecording(ctx context.Context, r NewRecording, change Change) (*Recording, error) {
+	recording, _, err := send[Recording](ctx, c, request{method: http.MethodPost, path: "/recordings", change: change, in: r})
+	return recording, err
+}
+
+// EndRecording ends a recording. What it has kept stays.
+func (c *Connection) EndRecording(ctx context.Context, id string, change Change) error {
+	_, err := c.do(ctx, request{method: http.MethodDelete, path: path("recordings", id), change: change})
+	return err
+}
+
+// Messages returns a page of messages that wait to be sent, or with the filter failed, that were given
+// up. outbox is clients, users or events.
 func (c *Connection) Messages(ctx context.Context, outbox string, list List) (*MessagePage, error) {
 	page, _, err := get[MessagePage](ctx, c, path("outbox", outbox), list.query())
 	return page, err
 }
 
-// RetryMessage sends a waiting message now.
+// RetryMessage sends a message now, also one that was given up.
 func (c *Connection) RetryMessage(ctx context.Context, outbox, id string, change Change) error {
 	_, err := c.do(ctx, request{method: http.MethodPost, path: path("outbox", outbox, id, "retry"), change: change})
 	return err
 }
 
-// DropMessage drops a waiting message.
+// DropMessage drops a message.
 func (c *Connection) DropMessage(ctx context.Context, outbox, id string, change Change) error {
 	_, err := c.do(ctx, request{method: http.MethodDelete, path: path("outbox", outbox, id), change: change})
 	return err

@@ -7,6 +7,7 @@
 //	clients.go     clients of the authorization server
 //	users.go       users
 //	declarations.go  declarations of files
+//	health.go      how the server is doing
 //	records.go     everything else
 package api
 
@@ -43,9 +44,11 @@ const (
 	RegistrationsRead  Permission = "registrations:read"
 	RegistrationsWrite Permission = "registrations:write"
 	ExplanationsRead   Permission = "explanations:read"
+	ExplanationsWrite  Permission = "explanations:write"
 	AuditRead          Permission = "audit:read"
 	OutboxRead         Permission = "outbox:read"
 	OutboxWrite        Permission = "outbox:write"
+	HealthRead         Permission = "health:read"
 )
 
 // descriptions are shown on the consent page, and are the list of all permissions.
@@ -71,10 +74,12 @@ var descriptions = []struct {
 	{KeysWrite, "Rotate and retire keys of this server"},
 	{RegistrationsRead, "See how applications may register themselves"},
 	{RegistrationsWrite, "Let applications register themselves"},
-	{ExplanationsRead, "See why requests were refused"},
+	{ExplanationsRead, "See why requests were refused or accepted"},
+	{ExplanationsWrite, "Record accepted requests for a while"},
 	{AuditRead, "See who changed what on this server"},
 	{OutboxRead, "See messages that wait to be sent"},
 	{OutboxWrite, "Send waiting messages again, or drop them"},
+	{HealthRead, "See the health and the activity of this server"},
 }
 
 // Permissions returns all permissions.

@@ -194,14 +194,37 @@ type ExplanationPage struct {
 	Page
 }
 
-// Message is a message that waits to be sent. Its content is not shown.
-type Message struct {
+// Recording keeps every accepted request of a client, a user, or a user of a client while it lasts.
+type Recording struct {
 	ID        string    `json:"id"`
-	Outbox    string    `json:"outbox" enum:"clients,users" doc:"clients: such as logout tokens; users: mail"`
-	Receiver  string    `json:"receiver"`
-	CreatedAt time.Time `json:"created_at"`
-	DueAt     time.Time `json:"due_at" doc:"When it is tried next"`
-	Attempts  int       `json:"attempts" doc:"How often it was tried; it has failed as often, or is being sent"`
+	ClientID  string    `json:"client_id,omitempty"`
+	Subject   string    `json:"sub,omitempty"`
+	BeganAt   time.Time `json:"began_at"`
+	ExpiresAt time.Time `json:"expires_at"`
+}
+
+// NewRecording begins a recording. ClientID or Subject is required.
+type NewRecording struct {
+	ClientID string          `json:"client_id,omitempty" maxLength:"512"`
+	Subject  string          `json:"sub,omitempty" maxLength:"255"`
+	Lifetime record.Duration `json:"lifetime,omitempty" doc:"How long, such as 10m, which is the default; at most 1h"`
+}
+
+// RecordingList are all recordings that have not ended.
+type RecordingList struct {
+	Recordings []Recording `json:"recordings"`
+}
+
+// Message is a message that waits to be sent, or that was given up. Its content is not shown.
+type Message struct {
+	ID        string     `json:"id"`
+	Outbox    string     `json:"outbox" enum:"clients,users,events" doc:"clients: such as logout tokens; users: mail; events: audit records for webhooks"`
+	Receiver  string     `json:"receiver"`
+	CreatedAt time.Time  `json:"created_at"`
+	DueAt     *time.Time `json:"due_at,omitempty" doc:"When it is tried next; a message that was given up has none"`
+	Attempts  int        `json:"attempts" doc:"How often it was tried; it has failed as often, or is being sent"`
+	FailedAt  *time.Time `json:"failed_at,omitempty" doc:"When it was given up"`
+	Cause     string     `json:"cause,omitempty" doc:"Why it was given up"`
 }
 
 // MessagePage is a page of messages.

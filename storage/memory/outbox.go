@@ -112,3 +112,8 @@ func (o *outbox) Remove(_ context.Context, ids ...string) error {
 	}
 	return nil
 }
+
+// Fail implements storage.Outbox. Nobody reads the failed messages of a store in memory.
+func (o *outbox) Fail(ctx context.Context, id string, _ time.Time, _ string) error {
+	return o.Remove(ctx, id)
+}

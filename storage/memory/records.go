@@ -289,8 +289,19 @@ func (s *Store) SaveTraces(_ context.Context, max int, traces ...record.Trace) e
 			s.traces = append(s.traces, cloneJSON(t))
 		}
 	}
-	if old := len(s.traces) - max; old > 0 {
-		s.traces = slices.Delete(s.traces, 0, old)
+	left := map[bool]int{}
+	for _, t := range traces {
+		left[t.Accepted()] = max
+	}
+	for i := len(s.traces) - 1; i >= 0; i-- {
+		accepted := s.traces[i].Accepted()
+		n, saved := left[accepted]
+		switch {
+		case saved && n == 0:
+			s.traces = slices.Delete(s.traces, i, i+1)
+		case saved:
+			left[accepted]--
+		}
 	}
 	return nil
 }

@@ -77,7 +77,8 @@ type Store interface {
 	// the tickets are stored.
 	PutAndFind(ctx context.Context, now time.Time, find Find, put ...storage.Ticket) (Found, error)
 
-	// SaveTraces stores explained refusals and keeps at most the newest max of them.
+	// SaveTraces stores the checks of requests, and keeps at most the newest max refused and the newest
+	// max accepted requests, if any of that kind are stored.
 	SaveTraces(ctx context.Context, max int, traces ...Trace) error
 	// Trace returns the trace with a reference.
 	Trace(ctx context.Context, ref string) (*Trace, error)

@@ -10,6 +10,8 @@ type Trace struct {
 	Time     time.Time `json:"time"`
 	Endpoint string    `json:"endpoint"` // path below the issuer
 	ClientID string    `json:"client_id,omitempty"`
+	// Subject is the user whom the request was about; "" if that was not known.
+	Subject string `json:"sub,omitempty"`
 	// RedirectURI and Scope are those of a request at the authorization endpoint; "" for others, and for
 	// a value that is too long. They are as sent, so nobody has checked them.
 	RedirectURI string  `json:"redirect_uri,omitempty"`
@@ -19,6 +21,9 @@ type Trace struct {
 	Error       string `json:"error,omitempty"`
 	Description string `json:"error_description,omitempty"`
 }
+
+// Accepted reports whether the request was accepted.
+func (t *Trace) Accepted() bool { return t.Error == "" }
 
 // Check is one check of a request.
 type Check struct {

@@ -193,7 +193,7 @@ func (s *Store) auditAfter(ctx context.Context, q querier, sequence int64) ([]au
 }
 
 // AuditOutbox returns the outbox with the records for webhooks.
-func (s *Store) AuditOutbox() storage.Outbox { return &outbox{s, "audit_outbox"} }
+func (s *Store) AuditOutbox() storage.Outbox { return s.outboxOf(storage.OutboxEvents) }
 
 // ClaimExport returns the sequence number up to which a destination has got the records, and makes
 // other nodes leave it alone until a time. ok is false if another node has it. A new destination

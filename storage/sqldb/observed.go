@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"os"
 	"time"
 
@@ -110,24 +109,14 @@ func (s *Store) measure(ctx context.Context) {
 		stat := d.pool.Stat()
 		s.telemetry.Connections(systemName(d), int(stat.AcquiredConns()), int(stat.IdleConns()))
 	}
-	for name, table := range map[string]*outbox{"clients": s.logouts(), "users": {s, "mail_outbox"}} {
-		count, oldest, err := table.waiting(ctx)
+	for _, name := range []string{storage.OutboxClients, storage.OutboxUsers} {
+		state, err := s.OutboxState(ctx, name)
 		age := time.Duration(0)
-		if count > 0 {
-			age = time.Since(oldest)
+		if state.Waiting > 0 {
+			age = time.Since(state.Oldest)
 		}
-		s.telemetry.Outbox(name, count, age, err)
+		s.telemetry.Outbox(name, state.Waiting, age, err)
 	}
-}
-
-// waiting returns how many messages wait, and when the oldest was enqueued.
-func (o *outbox) waiting(ctx context.Context) (count int, oldest time.Time, err error) {
-	var created int64
-	err = o.store.database.read().QueryRowContext(ctx, o.query(`SELECT count(*), coalesce(min(created), 0) FROM outbox `)).Scan(&count, &created)
-	if err != nil {
-		return 0, oldest, fmt.Errorf("count messages: %w", fault(err))
-	}
-	return count, fromMilliseconds(created), nil
 }
 
 // size returns the size of the file, and of those that SQLite keeps next to it.

@@ -15,15 +15,15 @@ import (
 
 // outbox is a table of messages. There is one for clients and one for users.
 type outbox struct {
-	store *Store
-	table string
+	store       *Store
+	name, table string
 }
 
 // Mail returns the outbox with the messages to users.
-func (s *Store) Mail() storage.Outbox { return &outbox{s, "mail_outbox"} }
+func (s *Store) Mail() storage.Outbox { return s.outboxOf(storage.OutboxUsers) }
 
 // logouts is the outbox with the messages to clients, which Store itself implements.
-func (s *Store) logouts() *outbox { return &outbox{s, "outbox"} }
+func (s *Store) logouts() *outbox { return s.outboxOf(storage.OutboxClients) }
 
 // Enqueue implements storage.Outbox.
 func (s *Store) Enqueue(ctx context.Context, messages ...storage.Message) error {
@@ -48,6 +48,22 @@ func (s *Store) Waiting(ctx context.Context, owner string) (int, error) {
 // Remove implements storage.Outbox.
 func (s *Store) Remove(ctx context.Context, ids ...string) error {
 	return s.logouts().Remove(ctx, ids...)
+}
+
+// Fail implements storage.Outbox.
+func (s *Store) Fail(ctx context.Context, id string, now time.Time, cause string) error {
+	return s.logouts().Fail(ctx, id, now, cause)
+}
+
+// outboxOf returns the outbox with a name.
+func (s *Store) outboxOf(name string) *outbox {
+	switch name {
+	case storage.OutboxUsers:
+		return &outbox{s, name, "mail_outbox"}
+	case storage.OutboxEvents:
+		return &outbox{s, name, "audit_outbox"}
+	}
+	return &outbox{s, storage.OutboxClients, "outbox"}
 }
 
 // dueMessages lets the owners take turns. It does not lock anything.

@@ -224,6 +224,12 @@ func (s *Store) Reclaim(ctx context.Context, now time.Time) (removed int, err er
 			return removed, fmt.Errorf("reclaim expired records: %w", err)
 		}
 	}
+	if _, err := s.reclaim(ctx, reclaimAccepted, now.Add(-acceptedKept).UnixMilli()); err != nil {
+		return removed, fmt.Errorf("reclaim traces of accepted requests: %w", err)
+	}
+	if _, err := s.reclaim(ctx, reclaimFailed, now.Add(-storage.FailedKept).UnixMilli()); err != nil {
+		return removed, fmt.Errorf("reclaim messages that failed: %w", err)
+	}
 	n, err := s.reclaimClients(ctx, now)
 	removed += n
 	if err != nil {

@@ -57,6 +57,17 @@ func outboxAllOrNone(t *testing.T, s Database) {
 	wantEqual(t, "Claim", "", messageIDs(must(s.Claim(t.Context(), noon, noon.Add(time.Hour), 10, 10))(t)))
 }
 
+func outboxFail(t *testing.T, s Database) {
+	want(t, "Enqueue", s.Enqueue(t.Context(), message("a", noon), message("b", noon)), nil)
+	want(t, "Fail", s.Fail(t.Context(), "a", noon, "the receiver\nrefused \xff it"), nil)
+	want(t, "Fail of a message that does not exist", s.Fail(t.Context(), "missing", noon, "cause"), nil)
+	later := noon.Add(time.Hour)
+	wantEqual(t, "Claim", "b", messageIDs(must(s.Claim(t.Context(), noon, later, 10, 10))(t)))
+	want(t, "Enqueue of a message that failed", s.Enqueue(t.Context(), message("a", noon)), nil)
+	wantEqual(t, "Claim", "a", messageIDs(must(s.Claim(t.Context(), noon, later, 10, 10))(t)))
+	want(t, "Fail again", s.Fail(t.Context(), "a", noon, "again"), nil)
+}
+
 func raceClaim(t *testing.T, s Database) {
 	const messages, callers = 40, 8
 	for i := range messages {

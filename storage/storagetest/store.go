@@ -112,6 +112,7 @@ func Store(t *testing.T, open func(t *testing.T) Database) {
 		{"Claim returns messages that are due, counts the attempt, and makes them due again later", outboxClaim},
 		{"Enqueue stores all messages or none", outboxAllOrNone},
 		{"Claim lets owners take turns, and limits the claimed messages of each", outboxTurns},
+		{"Fail takes a message out of the outbox; the same message can be enqueued again", outboxFail},
 		{"of several callers that claim, one gets a message", raceClaim},
 		{"Waiting counts the messages of an owner, claimed or not", outboxWaiting},
 		{"messages to users and messages to clients are in different outboxes", outboxMail},
@@ -515,4 +516,17 @@ func saveTraces(t *testing.T, s Database) {
 		}
 		wantEqual(t, "Trace", trace(i), *got)
 	}
+	accepted := func(i int) record.Trace {
+		a := trace(i)
+		a.Ref, a.Error, a.Subject = fmt.Sprint("accepted", i), "", "alice-id"
+		return a
+	}
+	want(t, "SaveTraces of accepted requests", s.SaveTraces(t.Context(), 1, accepted(6), accepted(7)), nil)
+	for _, ref := range []string{"ref3", "ref4", "ref5", "accepted7"} {
+		if _, err := s.Trace(t.Context(), ref); err != nil {
+			t.Errorf("Trace of %s: %v: accepted requests displace others", ref, err)
+		}
+	}
+	_, err := s.Trace(t.Context(), "accepted6")
+	want(t, "Trace of an accepted request that is old", err, storage.ErrNotFound)
 }
