@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/manage/api"
-	"github.com/valetkey/valetkey/storage/record"
 )
 
 const noSuchUser = "There is no user with this name, email address or sub."
@@ -101,7 +100,7 @@ func (v *visit) showExplanation(w http.ResponseWriter, r *http.Request) error {
 func (v *visit) beginRecording(w http.ResponseWriter, r *http.Request) error {
 	wanted := api.NewRecording{ClientID: strings.TrimSpace(r.PostForm.Get("client_id"))}
 	if err := wanted.Lifetime.UnmarshalText([]byte(r.PostForm.Get("lifetime"))); err != nil {
-		wanted.Lifetime = record.Duration(0) // the default
+		wanted.Lifetime = 0 // the default
 	}
 	if user := strings.TrimSpace(r.PostForm.Get("user")); user != "" {
 		found, err := v.userNamed(r, user)
