@@ -104,7 +104,10 @@ func run(ctx context.Context, args []string, out, log io.Writer) int {
 		kong.BindTo(audit.WithActor(ctx, operatorActor()), (*context.Context)(nil)),
 		kong.Bind(&output{out, log}),
 	}
-	if command := parseServe(args, options); command != nil {
+	switch command := parseServe(args, options); {
+	case exit >= 0: // a help that parseServe does not know
+		return exit
+	case command != nil:
 		return result(command.Run(), log)
 	}
 	var cli commandLine
