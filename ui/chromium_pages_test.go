@@ -100,7 +100,7 @@ func TestPagesAreAccessible(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starting a browser takes seconds")
 	}
-	ctx := chromium.Start(t, 2*time.Minute)
+	ctx := chromium.Start(t, 5*time.Minute)
 	server := httptest.NewServer(servePages(t, samplePages))
 	defer server.Close()
 	wanted := map[string][]string{

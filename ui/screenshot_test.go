@@ -59,7 +59,16 @@ func TestScreenshots(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
-			png, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
+			// A viewport as high as the page: Chromium moves pages from right to left if it is asked for more
+			// than is visible.
+			height, err := chromedp.Run(ctx, chromedp.Evaluate[int64](`document.documentElement.scrollHeight`))
+			if err == nil {
+				err = chromedp.Do(ctx, chromedp.EmulateViewport(shown.width, max(height, shown.height)))
+			}
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			png, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
@@ -237,12 +246,57 @@ var samplePages = map[string]pageResponse{
 	"password":              {template: "password", title: text("password.title"), account: alice, data: passwordView{MinPassword: 15, User: alice}},
 	"password-removable":    {template: "password", title: text("password.title"), account: alice, data: passwordView{MinPassword: 8, User: alice, Removable: true}},
 	"password-wrong":        {template: "password", title: text("password.title"), account: alice, data: passwordView{MinPassword: 15, User: alice, Alert: text("alert.current-password"), CurrentBad: true}},
-	"setup":                 {template: "setup", title: text("setup.short", "service", "Valetkey"), data: setupView{}},
+	"setup":                 {template: "setup", title: text("setup.short", "service", "Valetkey"), data: setupView{newPersonView: newPersonView{MinPassword: 15}}},
 	"error-redirect":        {template: "error", title: errorTexts[authserver.PageRedirectURI].Title(), data: errorView{errorText: errorTexts[authserver.PageRedirectURI], Reference: "k7f2m9qx4t", Code: string(authserver.PageRedirectURI), Description: "the redirect_uri is not registered for this client", ClientName: "Photo Printer"}},
 	"error-expired":         {template: "error", title: errorTexts[authserver.PageExpired].Title(), data: errorView{errorText: errorTexts[authserver.PageExpired], Application: "https://printer.example.com/", ApplicationName: "Photo Printer", Reference: "k7f2m9qx4t"}},
 	"error-canceled":        {template: "error", title: errorTexts[oauth.AccessDenied].Title(), data: errorView{errorText: errorTexts[oauth.AccessDenied]}},
 	"error-cookies":         {template: "error", title: errorTexts[pageNoCookies].Title(), data: errorView{errorText: errorTexts[pageNoCookies]}},
 	"error-server":          {template: "error", title: errorTexts[oauth.ServerError].Title(), data: errorView{errorText: errorTexts[oauth.ServerError], Reference: "k7f2m9qx4t"}},
+	"error-not-allowed":     {template: "error", title: errorTexts[authserver.PageNotAllowed].Title(), data: errorView{errorText: errorTexts[authserver.PageNotAllowed], Contact: &contactView{"payroll@example.com", "mailto:payroll@example.com"}, Application: "https://payroll.example.com/", ApplicationName: "Payroll"}},
+
+	// Other providers and directories.
+	"sign-in-providers":   {template: "sign-in", title: text("sign-in.title"), passkeys: true, data: signInView{ClientName: "Photo Printer", waiting: waiting{Interaction: "x", ClientID: "printer"}, SignUp: "/", Forgot: "/", Email: "/", Passkey: &passkeyView{}, Upstream: sampleProviders}},
+	"sign-in-domain":      {template: "sign-in", title: text("sign-in.title"), data: signInView{ClientName: "Photo Printer", waiting: waiting{Interaction: "x", ClientID: "printer"}, NoPasswords: true, ByDomain: true, Upstream: sampleProviders}},
+	"sign-in-no-password": {template: "sign-in", title: text("sign-in.title"), data: signInView{NoPasswords: true, Alert: text("upstream.use-provider"), Upstream: sampleProviders}},
+	"confirm-provider":    {template: "confirm", title: text("factor.title"), account: alice, data: confirmView{User: alice, Cancel: "/", Upstream: sampleProviders, Choices: []factorChoice{{text("method.email"), nil, "/"}}}},
+	"linked": {template: "linked", title: text("linked.title"), account: alice, data: linkedView{User: alice, Notice: text("notice.linked"), Others: sampleProviders.Providers[1:], Directories: []providerView{{ID: "office", Name: "Example Office"}}, Links: []linkView{
+		{ID: "1", Provider: sampleProviders.Providers[0], Label: "Alice Liddell", Email: "alice.liddell@corp.example", OtherEmail: true},
+		{ID: "2", Provider: providerView{Name: "A provider that was removed"}, Label: "alice", Off: true},
+	}}},
+	"linked-last":          {template: "linked", title: text("linked.title"), account: alice, data: linkedView{User: alice, Alert: text("linked.last"), Links: []linkView{{ID: "1", Provider: sampleProviders.Providers[0], Email: "alice@example.com"}}}},
+	"linked-none":          {template: "linked", title: text("linked.title"), account: alice, data: linkedView{User: alice, Others: sampleProviders.Providers}},
+	"linked-directory":     {template: "linked", title: text("linked.title"), account: alice, data: linkedView{User: alice, Alert: text("alert.wrong-credentials"), Identifier: "alice", Directories: []providerView{{ID: "office", Name: "Example Office"}, {ID: "lab", Name: "Example Lab"}}}},
+	"password-directory":   {template: "password", title: text("password.title"), account: alice, data: passwordView{User: alice, Directory: text("password.directory", "directory", "Example Office"), Contact: &contactView{"help@example.com", "mailto:help@example.com"}}},
+	"upstream-refused":     sampleUpstreamError("refused", upstreamErrorView{Reason: "Only staff may sign in.", Contact: &contactView{"help@example.com", "mailto:help@example.com"}, waiting: waiting{Interaction: "x", ClientID: "printer"}, Back: "/", BackText: text("upstream.another-way")}),
+	"upstream-link-needed": sampleUpstreamError("link-needed", upstreamErrorView{Back: "/", BackText: text("upstream.another-way")}),
+	"upstream-no-account":  sampleUpstreamError("no-account", upstreamErrorView{Contact: &contactView{Text: "the help desk on the second floor"}, Back: "/", BackText: text("upstream.another-way")}),
+	"upstream-taken":       sampleUpstreamError("taken", upstreamErrorView{Back: "/", BackText: text("common.back-to-account")}),
+	"upstream-unavailable": sampleUpstreamError("unavailable", upstreamErrorView{Start: "/", Provider: &sampleProviders.Providers[0], Reference: "k7f2m9qx4t", Back: "/", BackText: text("upstream.another-way"), waiting: waiting{Interaction: "x", ClientID: "printer"}}),
+	"upgrade":              {template: "upgrade", title: text("upgrade.title"), passkeys: true, data: upgradeView{Passkey: &passkeyView{}, Next: "#"}},
+}
+
+var sampleProviders = providersView{Start: "/", Providers: []providerView{{"corp", "Example Corp", "/logo.png"}, {"university", "University of Applied Sciences and Arts", ""}}}
+
+func sampleUpstreamError(key string, v upstreamErrorView) pageResponse {
+	say := func(part string) *messages.Text {
+		return text("error.upstream-"+key+"."+part, "provider", "Example Corp")
+	}
+	v.Title, v.Happened, v.Next = say("title"), say("happened"), say("next")
+	return pageResponse{template: "upstream-error", title: v.Title, data: v}
+}
+
+// TestEveryPageHasASample: a page without a sample would be in no picture and in none of the tests of
+// accessibility.
+func TestEveryPageHasASample(t *testing.T) {
+	shown := map[string]bool{}
+	for _, page := range samplePages {
+		shown[page.template] = true
+	}
+	for name := range pageData {
+		if !shown[name] {
+			t.Errorf("no page of samplePages uses the template %s", name)
+		}
+	}
 }
 
 func sampleQR() qrCode {

@@ -3,9 +3,11 @@ package chromium
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,6 +24,55 @@ import (
 // options for the browser.
 func Start(t *testing.T, limit time.Duration, more ...chromedp.ExecAllocatorOption) context.Context {
 	t.Helper()
+	ctx, stop, err := launch(t.Context(), installed(t), more)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stop)
+	return watched(t, ctx, limit)
+}
+
+// shared is the browser of Share, while a test uses it.
+var shared struct {
+	mu    sync.Mutex
+	users int
+	ctx   context.Context
+	stop  func()
+}
+
+// Share is like Start, but the tests of a package that run in parallel have one browser, in which each
+// has cookies and tabs of its own. The button that leads back loads pages again: chromedp loses those that
+// come from the browser's cache of pages.
+func Share(t *testing.T, limit time.Duration) context.Context {
+	t.Helper()
+	path := installed(t)
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	if shared.users == 0 {
+		var err error
+		if shared.ctx, shared.stop, err = launch(context.Background(), path, []chromedp.ExecAllocatorOption{chromedp.Flag("disable-back-forward-cache", true)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shared.users++
+	ctx, closeTab := chromedp.NewContext(shared.ctx, chromedp.WithNewBrowserContext())
+	t.Cleanup(func() {
+		closeTab()
+		shared.mu.Lock()
+		defer shared.mu.Unlock()
+		if shared.users--; shared.users == 0 {
+			shared.stop()
+		}
+	})
+	if err := chromedp.Do(ctx); err != nil {
+		t.Fatalf("open a tab: %v", err)
+	}
+	return watched(t, ctx, limit)
+}
+
+// installed returns the path of Chromium, or ends the test.
+func installed(t *testing.T) string {
+	t.Helper()
 	path := find()
 	if path == "" {
 		if os.Getenv("CI") == "true" {
@@ -29,15 +80,27 @@ func Start(t *testing.T, limit time.Duration, more ...chromedp.ExecAllocatorOpti
 		}
 		t.Skip("Chromium is not installed: install it, or set CHROMIUM to its path")
 	}
+	return path
+}
+
+func launch(ctx context.Context, path string, more []chromedp.ExecAllocatorOption) (browser context.Context, stop func(), err error) {
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
-	ctx, cancelBrowser := chromedp.NewExecAllocator(t.Context(), append(options, more...)...)
+	ctx, cancelBrowser := chromedp.NewExecAllocator(ctx, append(options, more...)...)
 	ctx, cancel := chromedp.NewContext(ctx)
-	t.Cleanup(func() { cancel(); cancelBrowser() })
+	stop = func() { cancel(); cancelBrowser() }
 	if err := chromedp.Do(ctx); err != nil { // the browser runs as long as the context of its first call
-		t.Fatalf("start Chromium: %v", err)
+		stop()
+		return nil, nil, fmt.Errorf("start Chromium: %w", err)
 	}
+	return ctx, stop, nil
+}
+
+// watched returns the context of a tab that ends after limit, and fails the test if a page violates its
+// policy.
+func watched(t *testing.T, ctx context.Context, limit time.Duration) context.Context {
+	t.Helper()
 	err := chromedp.Listen(ctx, func(event any) {
 		if e, ok := event.(*log.EventEntryAdded); ok && strings.Contains(e.Entry.Text, "Content Security Policy") &&
 			!strings.Contains(e.Entry.Text, "frame-ancestors") {
