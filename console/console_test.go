@@ -427,3 +427,9 @@ func (w *world) failMessage(t *testing.T, receiver, cause string) {
 		t.Fatal(err)
 	}
 }
+
+// Without sign_up the page of an invitation does not exist.
+func TestAnInvitationThatLeadsNowhereIsNotCreated(t *testing.T) {
+	w := start(t)
+	w.admin.post("/console/users/invite", url.Values{}).want(http.StatusConflict, "sign_up: true").lacks("/sign-up?invitation=")
+}

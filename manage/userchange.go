@@ -281,6 +281,9 @@ func (a *API) createInvitation(ctx context.Context, _ *principal, in *createInvi
 	if err != nil {
 		return nil, err
 	}
+	if !a.config.Configuration.SignUp {
+		return nil, huma.Error409Conflict("the link would lead nowhere: invitations need sign_up: true in the configuration; with sign_up_requires: invitation, nobody can sign up without one")
+	}
 	now := time.Now()
 	out := &linkOutput{api.Link{ExpiresAt: now.Add(lifetime).UTC()}}
 	if in.DryRun {
