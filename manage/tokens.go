@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/valetkey/valetkey/audit"
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/internal/ticketkind"
 	"github.com/valetkey/valetkey/manage/api"
@@ -124,10 +125,20 @@ func (a *API) endToken(ctx context.Context, _ *principal, in *endTokenInput) (*s
 	if err != nil || in.DryRun {
 		return nil, err
 	}
+	token, err := authserver.ReadIssuedToken(ticket)
+	if err != nil {
+		return nil, err
+	}
+	ended := audit.WithRecord(ctx, audit.Record{
+		Event: "token.revoked", Subject: token.Subject, ClientID: token.ClientID, Object: audit.Object{Kind: audit.ObjectToken, ID: token.Reference},
+	})
 	if ticket.Family != "" {
-		if err := a.config.Store.DeleteFamily(ctx, storage.RootFamily(ticket.Family)); err != nil {
+		// Its record is written with the end of the family, which has the token as well.
+		if err := a.config.Store.DeleteFamily(ended, storage.RootFamily(ticket.Family)); err != nil {
 			return nil, err
 		}
+	} else {
+		ctx = ended
 	}
 	err = a.config.Store.Delete(ctx, ticket.Key)
 	if errors.Is(err, storage.ErrNotFound) {

@@ -13,6 +13,8 @@ import (
 	"github.com/valetkey/valetkey/internal/pgtest"
 	"github.com/valetkey/valetkey/manage"
 	"github.com/valetkey/valetkey/manage/api"
+	"github.com/valetkey/valetkey/oauth"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 var (
@@ -206,5 +208,37 @@ func TestEachChangeNamesItsAuthor(t *testing.T) {
 	actor := page.Records[0].Actor
 	if actor.Kind != "user" || actor.ID != "ada-sub" || actor.Name != "ada" || actor.ClientID != "tool" || actor.Address != "127.0.0.1" {
 		t.Errorf("the author is %+v", actor)
+	}
+}
+
+// AD-16: whoever ends a token is in the audit log.
+func TestAnEndedTokenIsInTheAuditLog(t *testing.T) {
+	s := start(t, func(c *valetkey.Config) {
+		c.Resources = []record.Resource{{Identifier: "https://api.example.com", AccessTokenFormat: "opaque"}}
+		c.Clients = append(c.Clients, configuration.Client{ID: "batch", Secret: secret,
+			ClientMetadata: oauth.ClientMetadata{GrantTypes: []string{oauth.GrantTypeClientCredentials}},
+			ClientSettings: record.ClientSettings{Resources: []string{"https://api.example.com"}}})
+	})
+	root := s.connect(s.token(t, "administrator", nil))
+	support := s.connect(s.token(t, "support", nil))
+	s.token(t, "batch", map[string][]string{"resource": {"https://api.example.com"}})
+	for _, refused := range []bool{true, false} {
+		tokens, err := root.ClientTokens(t.Context(), "batch")
+		if err != nil || len(tokens.Tokens) == 0 {
+			t.Fatalf("%+v, %v", tokens, err)
+		}
+		if err := support.EndToken(t.Context(), tokens.Tokens[0].Reference, api.Change{DryRun: refused}); err != nil {
+			t.Fatal(err)
+		}
+		page, err := root.Audit(t.Context(), api.List{Filter: map[string][]string{"event": {"token.revoked"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch {
+		case refused && len(page.Records) != 0:
+			t.Errorf("a dry run is in the log: %+v", page.Records)
+		case !refused && (len(page.Records) != 1 || page.Records[0].Actor.ID != "support" || page.Records[0].ClientID != "batch" || page.Records[0].ObjectID != tokens.Tokens[0].Reference):
+			t.Errorf("the log has %+v", page.Records)
+		}
 	}
 }
