@@ -65,6 +65,8 @@ var Events = []Event{
 	{"client.deleted", "a client was deleted", true, false},
 	{"initial_access_token.created", "an initial access token was created", true, false},
 	{"initial_access_token.revoked", "an initial access token was revoked", true, false},
+	{"message.retried", "an operator had a message sent again", true, false},
+	{"message.dropped", "an operator dropped a message that waited or had failed", true, false},
 	{"recording.began", "an operator began to record the accepted requests of a client or user", true, false},
 	{"recording.ended", "an operator ended such a recording", true, false},
 	{"scope.created", "a scope was created", true, false},

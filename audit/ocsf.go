@@ -76,7 +76,7 @@ func ocsfOf(event string) ocsfEvent {
 	switch happened {
 	case "created", "registered", "granted", "approved", "invited":
 		return ocsfEvent{ocsfAPIActivity, 1, "Create"}
-	case "deleted", "revoked", "removed":
+	case "deleted", "revoked", "removed", "dropped":
 		return ocsfEvent{ocsfAPIActivity, 4, "Delete"}
 	case "exported":
 		return ocsfEvent{ocsfAPIActivity, 2, "Read"}

@@ -63,6 +63,7 @@ const (
 	ObjectDeclaration = "declaration"
 	ObjectRequest     = "request"
 	ObjectLog         = "log"
+	ObjectMessage     = "message"
 	ObjectMasterKey   = "master_key"
 )
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/valetkey/valetkey/audit"
 	"github.com/valetkey/valetkey/storage"
 )
 
@@ -86,31 +87,39 @@ func (s *Store) ChangeMessage(ctx context.Context, now time.Time, outbox, id str
 	}
 	o := s.outboxOf(outbox)
 	err := s.transact(ctx, func(tx *sql.Tx) error {
-		waiting, err := exists(ctx, tx, o.query(`SELECT id FROM outbox WHERE id = $1`)+s.database.forUpdate(), id)
+		owner := func(row row) (owner string, err error) { return owner, row.Scan(&owner) }
+		waiting, err := collect(ctx, tx, owner, o.query(`SELECT owner FROM outbox WHERE id = $1`)+s.database.forUpdate(), id)
 		if err != nil {
 			return err
 		}
-		failed, err := exists(ctx, tx, `SELECT id FROM failed_messages WHERE outbox = $1 AND id = $2`+s.database.forUpdate(), o.name, id)
+		failed, err := collect(ctx, tx, owner, `SELECT owner FROM failed_messages WHERE outbox = $1 AND id = $2`+s.database.forUpdate(), o.name, id)
 		if err != nil {
 			return err
 		}
+		owners := append(waiting, failed...)
 		switch {
-		case !waiting && !failed:
+		case len(owners) == 0:
 			return storage.ErrNotFound
 		case dryRun:
 			return nil
-		case waiting && remove:
+		case len(waiting) > 0 && remove:
 			_, err = tx.ExecContext(ctx, o.query(`DELETE FROM outbox WHERE id = $1`), id)
-		case waiting:
+		case len(waiting) > 0:
 			_, err = tx.ExecContext(ctx, o.query(`UPDATE outbox SET due = $1, claimed = 0 WHERE id = $2`), now.UnixMilli(), id)
 		case !remove:
 			_, err = tx.ExecContext(ctx, fmt.Sprintf(retryMessage, o.table), now.UnixMilli(), o.name, id)
 		}
-		if err != nil || !failed {
+		if err == nil && len(failed) > 0 {
+			_, err = tx.ExecContext(ctx, dropFailed, o.name, id)
+		}
+		if err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, dropFailed, o.name, id)
-		return err
+		record := &audit.Record{Event: "message.retried", Object: audit.Object{Kind: audit.ObjectMessage, ID: id}, Details: map[string]string{"outbox": o.name, "receiver": owners[0]}}
+		if remove { // it may have warned a user
+			record.Event = "message.dropped"
+		}
+		return s.insertAudit(ctx, tx, record)
 	})
 	if err != nil {
 		return fmt.Errorf("change a message: %w", err)
@@ -137,11 +146,6 @@ func (s *Store) OutboxState(ctx context.Context, outbox string) (state OutboxSta
 	}
 	state.Oldest = fromMilliseconds(oldest)
 	return state, nil
-}
-
-func exists(ctx context.Context, tx *sql.Tx, query string, args ...any) (bool, error) {
-	found, err := collect(ctx, tx, func(rows row) (id string, err error) { return id, rows.Scan(&id) }, query, args...)
-	return len(found) > 0, err
 }
 
 func scanMessage(rows row) (m storage.Message, err error) {

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/valetkey/valetkey/audit"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/record"
 )
@@ -69,6 +70,12 @@ func TestFailedMessagesAreKeptAndCanBeSentAgain(t *testing.T) {
 		}
 		if err := s.ChangeMessage(ctx, now, storage.OutboxUsers, "m003", true, false); err == nil {
 			t.Error("a message can be dropped twice")
+		}
+		// AD-16: a message that is dropped may be one that warns a user.
+		records, err := s.AuditRecords(ctx, audit.Filter{Event: "message.*", Ascending: true})
+		if err != nil || len(records) != 2 || records[0].Event != "message.retried" || records[0].Object.ID != "first" ||
+			records[1].Event != "message.dropped" || records[1].Object.ID != "m003" || records[1].Details["receiver"] != "loud" || records[1].Details["outbox"] != storage.OutboxUsers {
+			t.Errorf("the audit log has %+v: %v", records, err)
 		}
 		if _, err := s.Reclaim(ctx, now.Add(storage.FailedKept+time.Second)); err != nil {
 			t.Fatal(err)
