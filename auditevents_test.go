@@ -46,9 +46,9 @@ func TestAuditedEventsAreBounded(t *testing.T) {
 	})
 }
 
-// SH-06, LO-06: a stranger from one address, or with one kind of event, cannot keep other events out of
+// A stranger from one address, or with one kind of event, cannot keep other events out of
 // the log.
-func TestAStrangerDoesNotHideWhatOthersDo(t *testing.T) {
+func TestSH06_AStrangerDoesNotHideWhatOthersDo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		events := newAuditEvents()
 		stranger := audit.Actor{Address: "2001:db8:0:1::9"}

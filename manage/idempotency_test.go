@@ -84,8 +84,8 @@ func TestARefusedRequestCanBeRepeated(t *testing.T) {
 	wantStatus(t, "another role", err, http.StatusForbidden)
 }
 
-// AD-02: the stored response has the secret of a client that the weaker token must not create.
-func TestAWeakerTokenDoesNotGetTheResponseOfAStrongerOne(t *testing.T) {
+// The stored response has the secret of a client that the weaker token must not create.
+func TestAD02_AWeakerTokenDoesNotGetTheResponseOfAStrongerOne(t *testing.T) {
 	s := start(t, people)
 	connect := func(scope string) *api.Connection {
 		token, _, problem := s.userToken(t, "tool", "ada", "", url.Values{"scope": {scope}, "resource": {manage.Identifier(s.url)}})

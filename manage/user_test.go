@@ -159,8 +159,8 @@ func TestALinkForAUserEndsWhenTheyGetARole(t *testing.T) {
 	}
 }
 
-// AD-02: a declaration gives the role, as a reload of the file or an apply does.
-func TestAnOperatorsLinkEndsWhenADeclarationMakesTheUserAnAdministrator(t *testing.T) {
+// A declaration gives the role, as a reload of the file or an apply does.
+func TestAD02_AnOperatorsLinkEndsWhenADeclarationMakesTheUserAnAdministrator(t *testing.T) {
 	s := start(t, nil)
 	root := s.connect(s.token(t, "administrator", nil))
 	operator := s.connect(s.token(t, "operator", nil))
@@ -211,8 +211,8 @@ func TestEachChangeNamesItsAuthor(t *testing.T) {
 	}
 }
 
-// AD-16: whoever ends a token is in the audit log.
-func TestAnEndedTokenIsInTheAuditLog(t *testing.T) {
+// Whoever ends a token is in the audit log.
+func TestAD16_AnEndedTokenIsInTheAuditLog(t *testing.T) {
 	s := start(t, func(c *valetkey.Config) {
 		c.Resources = []record.Resource{{Identifier: "https://api.example.com", AccessTokenFormat: "opaque"}}
 		c.Clients = append(c.Clients, configuration.Client{ID: "batch", Secret: secret,

@@ -61,7 +61,7 @@ func TestSignUpWithPasskey(t *testing.T) {
 	closed.newBrowser().post(passkeyOptionsPath, url.Values{"for": {string(passkey.SignUp)}, "username": {"bob"}}).want(t, http.StatusNotFound)
 }
 
-// LG-01, LG-33: a stranger who may not sign up does not learn from the options which names are taken.
+// A stranger who may not sign up does not learn from the options which names are taken.
 func TestLG01_OptionsForAPasskeyDoNotTellNames(t *testing.T) {
 	for requires, status := range map[string]int{SignUpInvitation: http.StatusForbidden, SignUpEmailDomain: http.StatusForbidden} {
 		w := newPasskeyWorld(t, nil)

@@ -326,9 +326,9 @@ func TestAccountPage(t *testing.T) {
 	}
 }
 
-// SH-03, FD-11: other spellings of a name, which the directory takes for the same, give a guesser no more
+// Other spellings of a name, which the directory takes for the same, give a guesser no more
 // passwords.
-func TestAGuesserGainsNothingBySpellingANameDifferently(t *testing.T) {
+func TestLG05_AGuesserGainsNothingBySpellingANameDifferently(t *testing.T) {
 	s := startSlapd(t)
 	config := openLDAP(s)
 	config.BindDN, config.BindPassword, config.UserBind = "", "", "uid={username},ou=people,dc=corp,dc=example"
