@@ -81,7 +81,7 @@ func PgBouncerMode(t testing.TB, databaseURL, mode string) string {
 		_ = command.Wait() // "signal: killed"
 	})
 	at := &url.URL{Scheme: "postgres", User: url.User(upstream.User.Username()), Path: upstream.Path,
-		RawQuery: url.Values{"host": {dir}, "port": {"6432"}}.Encode()}
+		RawQuery: url.Values{"host": {dir}, "port": {"6432"}, "connect_timeout": {"30"}}.Encode()}
 	for deadline := time.Now().Add(20 * time.Second); ; {
 		err := run(t.Context(), at, `SELECT 1`)
 		if err == nil {

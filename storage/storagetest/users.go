@@ -26,7 +26,7 @@ func newUser(id, username, email string) *identity.User {
 func create(t *testing.T, s Database, users ...*identity.User) {
 	t.Helper()
 	for _, u := range users {
-		want(t, "CreateUser", s.CreateUser(t.Context(), u), nil)
+		want(t, "CreateUser", patiently(func() error { return s.CreateUser(t.Context(), u) }), nil)
 	}
 }
 
@@ -244,16 +244,18 @@ func cachedUserSeesChanges(t *testing.T, s Database) {
 func raceCachedUser(t *testing.T, s Database) {
 	create(t, s, newUser("a", "alice", ""))
 	update(t, s, "a", func(u *identity.User) { u.Claims = map[string]any{"number": 0.0} })
-	const readers = 4
+	const readers = 2 // they never pause, and the writer needs a processor, too
 	var returned atomic.Int64
 	done := make(chan struct{})
 	for i, err := range together(1+readers, func(i int) error {
 		if i == 0 {
 			defer close(done)
-			for n := range rounds(200) {
-				err := s.UpdateUser(t.Context(), "a", func(u *identity.User) error {
-					u.Claims["number"] = float64(n + 1)
-					return nil
+			for n := range rounds(100) {
+				err := patiently(func() error {
+					return s.UpdateUser(t.Context(), "a", func(u *identity.User) error {
+						u.Claims["number"] = float64(n + 1)
+						return nil
+					})
 				})
 				if err != nil {
 					return err
@@ -269,7 +271,11 @@ func raceCachedUser(t *testing.T, s Database) {
 			default:
 			}
 			least := returned.Load()
-			user, err := s.CachedUser(t.Context(), "a")
+			var user *identity.User
+			err := patiently(func() (err error) {
+				user, err = s.CachedUser(t.Context(), "a")
+				return err
+			})
 			if err != nil {
 				return err
 			}
