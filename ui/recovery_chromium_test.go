@@ -1,28 +1,12 @@
 package ui
 
 import (
-	"fmt"
 	"testing"
 	"time"
 
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/internal/chromium"
 )
-
-// withAndWithoutScripts runs a test in tabs of Chromium whose pages may run scripts, or not, at the same
-// time.
-func withAndWithoutScripts(t *testing.T, test func(t *testing.T, open func() *chromium.Tab)) {
-	if testing.Short() {
-		t.Skip("starting a browser takes seconds")
-	}
-	t.Parallel()
-	for _, scripts := range []bool{true, false} {
-		t.Run(fmt.Sprintf("scripts %v", scripts), func(t *testing.T) {
-			t.Parallel()
-			test(t, func() *chromium.Tab { return chromium.NewTab(t, 2*time.Minute, scripts) })
-		})
-	}
-}
 
 // setsUpTOTPIn adds an authenticator app while signing in.
 func setsUpTOTPIn(t *testing.T, b *chromium.Tab) {
@@ -46,7 +30,7 @@ func (w *world) onlyEnrols(b *chromium.Tab) {
 // A user who has lost the password and the phone gets back in with a message and a recovery code, and can
 // then only set up a second factor.
 func TestRecoveryWithCodesInChromium(t *testing.T) {
-	withAndWithoutScripts(t, func(t *testing.T, open func() *chromium.Tab) {
+	chromium.WithAndWithoutScripts(t, func(t *testing.T, open func() *chromium.Tab) {
 		w := newWorldWithMail(t, func(*Config) {})
 		owner, codes := w.aliceLosesAll()
 		b := open()
@@ -73,7 +57,7 @@ func TestRecoveryWithCodesInChromium(t *testing.T) {
 
 // A recovery by mail is stopped with the link of its message. Programs that fetch the link stop nothing.
 func TestRecoveryByMailIsStoppedInChromium(t *testing.T) {
-	withAndWithoutScripts(t, func(t *testing.T, open func() *chromium.Tab) {
+	chromium.WithAndWithoutScripts(t, func(t *testing.T, open func() *chromium.Tab) {
 		w := newWorldWithMailRecovery(t)
 		w.aliceLosesAll()
 		thief, owner := open(), open()
@@ -107,7 +91,7 @@ func TestRecoveryByMailIsStoppedInChromium(t *testing.T) {
 // When nobody stops it, the user chooses a password after the delay, and sets up a second factor before
 // anything else.
 func TestRecoveryByMailInChromium(t *testing.T) {
-	withAndWithoutScripts(t, func(t *testing.T, open func() *chromium.Tab) {
+	chromium.WithAndWithoutScripts(t, func(t *testing.T, open func() *chromium.Tab) {
 		w := newWorldWithMailRecovery(t)
 		owner, _ := w.aliceLosesAll()
 		w.newBrowser().beginsRecovery(w)

@@ -51,7 +51,7 @@ const allow = "button[value=allow]"
 
 // Two applications send a browser to the sign-in page, in a tab each. Both go on, whichever is first.
 func TestSE15_TwoTabsInChromium(t *testing.T) {
-	withAndWithoutScripts(t, func(t *testing.T, open func() *chromium.Tab) {
+	chromium.WithAndWithoutScripts(t, func(t *testing.T, open func() *chromium.Tab) {
 		w := newWorldWithApplications(t)
 		one := open()
 		w.from(one, "printer", "one")
@@ -78,7 +78,7 @@ func TestSE15_TwoTabsInChromium(t *testing.T) {
 // What is pressed on a page from before the user signed out, or another one signed in, does nothing for
 // whoever is signed in now.
 func TestSE13_StalePagesInChromium(t *testing.T) {
-	withAndWithoutScripts(t, func(t *testing.T, open func() *chromium.Tab) {
+	chromium.WithAndWithoutScripts(t, func(t *testing.T, open func() *chromium.Tab) {
 		w := newWorldWithApplications(t)
 		consent := open()
 		w.from(consent, "printer", "one")
@@ -126,7 +126,7 @@ func TestSE13_StalePagesInChromium(t *testing.T) {
 // The button of the browser that leads back shows no page that no longer applies, and nothing of a user
 // who has signed out.
 func TestBackButtonInChromium(t *testing.T) {
-	withAndWithoutScripts(t, func(t *testing.T, open func() *chromium.Tab) {
+	chromium.WithAndWithoutScripts(t, func(t *testing.T, open func() *chromium.Tab) {
 		w := newWorldWithApplications(t)
 		b := open()
 		w.from(b, "printer", "one")
@@ -158,7 +158,7 @@ func TestBackButtonInChromium(t *testing.T) {
 
 // Revoking access on the account page ends the tokens of the application at once.
 func TestRevocationInChromium(t *testing.T) {
-	withAndWithoutScripts(t, func(t *testing.T, open func() *chromium.Tab) {
+	chromium.WithAndWithoutScripts(t, func(t *testing.T, open func() *chromium.Tab) {
 		w := newWorldWithApplications(t)
 		b := open()
 		w.from(b, "printer", "one", "scope", "openid offline_access", "prompt", "consent")

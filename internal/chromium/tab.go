@@ -28,6 +28,21 @@ func NewTab(t *testing.T, limit time.Duration, scripts bool) *Tab {
 	return b
 }
 
+// WithAndWithoutScripts runs a test twice at the same time, in tabs whose pages may run scripts, and in tabs
+// whose pages may not. open opens a tab with cookies of its own.
+func WithAndWithoutScripts(t *testing.T, test func(t *testing.T, open func() *Tab)) {
+	if testing.Short() {
+		t.Skip("starting a browser takes seconds")
+	}
+	t.Parallel()
+	for _, scripts := range []bool{true, false} {
+		t.Run(fmt.Sprintf("scripts %v", scripts), func(t *testing.T) {
+			t.Parallel()
+			test(t, func() *Tab { return NewTab(t, 2*time.Minute, scripts) })
+		})
+	}
+}
+
 // Another opens another tab with the same cookies.
 func (b *Tab) Another() *Tab {
 	b.t.Helper()

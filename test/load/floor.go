@@ -51,6 +51,7 @@ const (
 	floorRedeem     = "/redeem"   // verifies two signatures, signs twice, and adds a row
 	floorHash       = "/hash"     // a password hash
 	floorPasskey    = "/passkey"  // verifies the signature of a passkey
+	floorUpstream   = "/upstream" // redeems a code at a provider, verifies the ID token and adds a row
 	algorithmParam  = "alg"
 )
 
@@ -107,6 +108,7 @@ func serveFloor(ctx context.Context, address, database, server, client string) e
 	})
 	f.handle(mux, floorHash, false, f.checkPassword)
 	f.handle(mux, floorPasskey, false, checkPasskey())
+	f.handle(mux, floorUpstream, false, f.redeem)
 	f.handle(mux, floorProve, true, func(r *http.Request) (string, error) {
 		if err := verifyProof(r); err != nil {
 			return "", err

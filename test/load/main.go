@@ -21,6 +21,7 @@
 // times, and the lowest ratio is used.
 //
 //	target.go, process.go  the server's nodes and the floor
+//	provider.go            an OpenID Provider, and the sign-in with it
 //	stored.go              refresh tokens that are stored before the load
 //	floor*.go, jwt.go      the floors
 //	scenario*.go           the requests, their floors and limits
@@ -235,7 +236,12 @@ func measureAll(ctx context.Context, o options) (r report, err error) {
 	if err != nil {
 		return r, err
 	}
-	subject, err := startServer(ctx, o, dir, client)
+	provider, err := startProvider(client)
+	if err != nil {
+		return r, err
+	}
+	defer provider.Close()
+	subject, err := startServer(ctx, o, dir, provider.URL, client)
 	if err != nil {
 		return r, err
 	}
@@ -245,6 +251,7 @@ func measureAll(ctx context.Context, o options) (r report, err error) {
 		return r, err
 	}
 	defer floor.stop()
+	floor.provider = provider.URL
 	if err := subject.settle(ctx); err != nil {
 		return r, err
 	}

@@ -74,7 +74,12 @@ func (p pair) measure(ctx context.Context, o options) (err error) {
 				}
 			}
 		}
-		if servers[i], err = startServer(ctx, own, folder, client); err != nil {
+		provider, err := startProvider(client)
+		if err != nil {
+			return err
+		}
+		defer provider.Close()
+		if servers[i], err = startServer(ctx, own, folder, provider.URL, client); err != nil {
 			return err
 		}
 		defer servers[i].stop()

@@ -108,7 +108,7 @@ type server struct {
 }
 
 // startServer fills the database and starts the nodes.
-func startServer(ctx context.Context, o options, dir string, client keys) (*server, error) {
+func startServer(ctx context.Context, o options, dir, provider string, client keys) (*server, error) {
 	jwk, err := client.publicJWK()
 	if err != nil {
 		return nil, err
@@ -118,7 +118,11 @@ func startServer(ctx context.Context, o options, dir string, client keys) (*serv
 		return nil, err
 	}
 	s := &server{&target{}, o, filepath.Join(dir, "valetkey.yaml")}
-	if err := os.WriteFile(s.config, []byte(declarationsFile(document)+o.observed.section()), 0o600); err != nil {
+	secretFile := filepath.Join(dir, "provider.secret")
+	if err := os.WriteFile(secretFile, []byte(clientSecret), 0o600); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(s.config, []byte(declarationsFile(document)+providerSection(provider, secretFile)+o.observed.section()), 0o600); err != nil {
 		return nil, err
 	}
 	// serve waits if a file was changed just now.

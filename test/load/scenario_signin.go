@@ -32,6 +32,10 @@ func signInScenarios() []scenario {
 		name: "passkey", title: "sign-in with a passkey", prepare: preparePasskey, most: 4000,
 		floor:  func(t *target, _ keys) request { return t.post(floorPasskey, nil) },
 		limits: limits{20, 20, "the floor verifies one signature in one request; a sign-in is two requests, reads the user, and stores the challenge as used, the session, the device and the network"},
+	}, {
+		name: "upstream", title: "sign-in with another provider", prepare: prepareUpstream, most: 4000,
+		floor:  floorUpstreamSignIn,
+		limits: limits{8, 9, "the floor redirects twice, redeems the code over HTTP, verifies the ID token and adds a row; a sign-in also keeps its state between the two requests, evaluates the rule, refreshes the claims, and stores the session, the device and the network"},
 	}}
 }
 

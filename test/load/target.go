@@ -18,6 +18,8 @@ type target struct {
 	nodes  []*process
 	next   atomic.Uint64
 	stored *refreshTokens
+	// provider is the URL of the OpenID Provider that users of the server sign in with.
+	provider string
 }
 
 func (t *target) stop() {
