@@ -196,8 +196,8 @@ func wantRecords(t *testing.T, s *Store, events ...string) {
 func TestInterruptedRotation(t *testing.T) {
 	stop := errors.New("stopped")
 	onBoth(t, func(t *testing.T, databaseURL string) {
-		node := mustOpen(t, databaseURL, with(newKey, oldKey))
-		node = mustOpen(t, databaseURL, with(newKey)) // the first key of this database
+		mustOpen(t, databaseURL, with(newKey, oldKey))
+		node := mustOpen(t, databaseURL, with(newKey)) // the first key of this database
 		before := derivedOf(node)
 		storeKey(t, node)
 		ids := []string{"a", "b"}
