@@ -156,8 +156,8 @@ func (a *Accounts) ExternalLogouts(ctx context.Context, now time.Time, s *Sessio
 		logout := ExternalLogout{Provider: stored.Provider}
 		if len(stored.IDToken) > 0 {
 			plain, err := a.unseal(stored.IDToken, "id token", stored.Reference)
-			if err != nil {
-				return nil, fmt.Errorf("open the ID token of a session at a provider: %w", err)
+			if err != nil { // the provider asks its user, who can still sign out here
+				a.logger.ErrorContext(ctx, "ID token of a session at a provider not opened", "provider", stored.Provider, "error", err)
 			}
 			logout.IDToken = string(plain)
 		}
