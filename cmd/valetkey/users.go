@@ -40,7 +40,7 @@ type userView struct {
 	HasPassword   bool           `json:"has_password"`
 	CreatedAt     time.Time      `json:"created_at"`
 	UpdatedAt     time.Time      `json:"updated_at"`
-	Claims        map[string]any `json:"claims"`
+	Claims        map[string]any `json:"claims,omitempty"`
 	Methods       []userMethod   `json:"methods,omitempty"`
 	DeclaredBy    string         `json:"declared_by,omitempty"`
 	Sessions      *int           `json:"sessions,omitempty"`
