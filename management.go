@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 
+	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/manage"
 )
 
@@ -23,7 +24,7 @@ func (s *Server) ServeManagement(ctx context.Context, listener net.Listener) err
 			http.NotFound(w, r)
 			return
 		}
-		r = r.WithContext(context.WithValue(r.Context(), onManagementListener{}, true))
+		r = r.WithContext(authserver.WithAPIHost(context.WithValue(r.Context(), onManagementListener{}, true), r.Host))
 		r.Host = s.host // the address is the operator's choice, and requests have tokens, not cookies
 		s.ServeHTTP(w, r)
 	})

@@ -118,16 +118,41 @@ type Access struct {
 	Scope    oauth.Scope
 }
 
+type apiHostKey struct{}
+
+// WithAPIHost returns a context for requests to OwnAPI that have arrived where only OwnAPI is served,
+// under the host of the request. A DPoP proof may be for that URL (RFC 9449, section 4.3).
+func WithAPIHost(ctx context.Context, host string) context.Context {
+	return context.WithValue(ctx, apiHostKey{}, host)
+}
+
+// apiURIs returns the normal forms of the URLs that a DPoP proof for a request to OwnAPI may have.
+func (s *Server) apiURIs(r *http.Request) (uris []string, err error) {
+	origins := []string{s.origin}
+	if host, ok := r.Context().Value(apiHostKey{}).(string); ok {
+		origins = append(origins, "https://"+host, "http://"+host) // a proxy may provide TLS
+	}
+	path := (&url.URL{Path: r.URL.Path, RawPath: r.URL.RawPath}).EscapedPath()
+	for _, origin := range origins {
+		uri, err := dpop.NormalizeURI(origin + path)
+		if err != nil {
+			return nil, oauth.NewError(oauth.InvalidRequest, "the URL is not valid")
+		}
+		uris = append(uris, uri)
+	}
+	return uris, nil
+}
+
 // VerifyAccess verifies the access token of a request to OwnAPI (RFC 6750, RFC 9449), and that the
 // sender may use it. The token was not revoked, and its user and client are active; what the user
 // or client may do is for the caller to decide. If the token is refused, the error is an
 // *oauth.Error, and the headers of the response have the challenges.
 func (s *Server) VerifyAccess(w http.ResponseWriter, r *http.Request) (*Access, error) {
-	uri, err := dpop.NormalizeURI(s.origin + (&url.URL{Path: r.URL.Path, RawPath: r.URL.RawPath}).EscapedPath())
+	uris, err := s.apiURIs(r)
 	if err != nil {
-		return nil, oauth.NewError(oauth.InvalidRequest, "the URL is not valid")
+		return nil, err
 	}
-	c := &call{s: s, w: w, r: r, now: time.Now(), endpoint: &endpoint{path: r.URL.Path, uris: []string{uri}}}
+	c := &call{s: s, w: w, r: r, now: time.Now(), endpoint: &endpoint{path: r.URL.Path, uris: uris}}
 	access, err := c.verifyAccess()
 	if s.config.OnTrace != nil {
 		defer func() {

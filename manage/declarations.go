@@ -15,7 +15,6 @@ import (
 
 	"github.com/valetkey/valetkey/audit"
 	"github.com/valetkey/valetkey/configuration"
-	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/internal/declare"
 	"github.com/valetkey/valetkey/manage/api"
 	"github.com/valetkey/valetkey/storage"
@@ -77,13 +76,16 @@ func (a *API) applyDeclarations(ctx context.Context, p *principal, in *applyDecl
 	}
 	out := &declarationsOutput{ETag: tag, Body: api.DeclarationsResult{Changes: []api.DeclarationChange{}, Warnings: notNil(d.Warnings())}}
 	if !in.DryRun {
-		if in.IfMatch != "" {
-			if err := mustMatch(in.IfMatch, tag); err != nil {
-				return nil, err
+		options.Check = func(plan *declaration.Plan) error {
+			plan.KeepAdministrator = true
+			if in.IfMatch == "" {
+				return nil
 			}
-		}
-		if err := a.mustLeaveAdministrator(ctx, plan.Changes); err != nil {
-			return nil, err
+			now, err := a.tag("declarations", source, plan.Changes)
+			if err != nil {
+				return err
+			}
+			return mustMatch(in.IfMatch, now)
 		}
 		options.PruneAll = false
 		for i := range plan.Changes { // what was compared is removed, and nothing else
@@ -128,45 +130,6 @@ func declarationProblem(err error) error {
 		return huma.Error422UnprocessableEntity("the declarations are not valid", &huma.ErrorDetail{Location: "body.declarations", Message: invalid.Error()})
 	}
 	return err
-}
-
-// mustLeaveAdministrator returns identity.ErrLastAdministrator unless an administrator remains whom the
-// changes do not touch.
-func (a *API) mustLeaveAdministrator(ctx context.Context, changes []declaration.Change) error {
-	touched := map[string]bool{}
-	for i := range changes {
-		c := &changes[i]
-		weakens := slices.ContainsFunc(c.Members, func(m declaration.MemberChange) bool {
-			return m.Name == "administrator" && m.To != "true" || m.Name == "disabled" && m.To == "true"
-		})
-		if c.Kind == declaration.KindUser && (c.Action == declaration.ActionRemove || c.Action == declaration.ActionRetire || weakens) {
-			touched[strings.ToLower(c.Name)] = true
-		}
-	}
-	const page = 500
-	had := false
-	for after := ""; len(touched) > 0; {
-		users, err := a.config.Store.Users(ctx, after, page)
-		if err != nil {
-			return err
-		}
-		for i := range users {
-			u := &users[i]
-			if roleOf(u) == api.RoleAdministrator {
-				if had = true; !touched[strings.ToLower(u.Username)] {
-					return nil
-				}
-			}
-			after = u.ID
-		}
-		if len(users) < page {
-			break
-		}
-	}
-	if had {
-		return identity.ErrLastAdministrator
-	}
-	return nil
 }
 
 // describe adds to a change of an existing record who changed it last, and whom the change affects.

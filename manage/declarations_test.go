@@ -2,6 +2,8 @@ package manage_test
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -128,5 +130,82 @@ func TestAPlanSaysWhoUsesARedirectURI(t *testing.T) {
 	}
 	if uses := plan(api.Change{DryRun: true}, used, kept).Changes[0].Affects.RedirectURIs; uses != nil {
 		t.Errorf("without a removed redirect URI that was used: %+v", uses)
+	}
+}
+
+// TestConcurrentDeclarationsLeaveAnAdministrator: what is decided holds when it is written.
+func TestConcurrentDeclarationsLeaveAnAdministrator(t *testing.T) {
+	s := start(t, nil)
+	administrator := s.connect(s.token(t, "administrator", nil))
+	apply := func(declarations, etag string) error {
+		_, err := administrator.ApplyDeclarations(t.Context(), &api.NewDeclarations{Declarations: json.RawMessage(declarations)}, etag, api.Change{})
+		return err
+	}
+	for range 10 {
+		if err := apply(`{"users": [{"username": "ada", "administrator": true, "disabled": false}, {"username": "bob", "administrator": true, "disabled": false}]}`, ""); err != nil {
+			t.Fatal(err)
+		}
+		errs := make(chan error, 2)
+		go func() { errs <- apply(`{"users": [{"username": "ada", "administrator": false}]}`, "") }()
+		go func() { errs <- apply(`{"users": [{"username": "bob", "disabled": true}]}`, "") }()
+		first, second := <-errs, <-errs
+		if (first == nil) == (second == nil) {
+			t.Fatalf("of two declarations that remove the last two administrators, both or none was applied: %v, %v", first, second)
+		}
+		wantStatus(t, "the other one", errors.Join(first, second), http.StatusConflict)
+	}
+}
+
+// TestConcurrentPlansAreAppliedOnce: of several who apply the same plan, one does.
+func TestConcurrentPlansAreAppliedOnce(t *testing.T) {
+	s := start(t, nil)
+	administrator := s.connect(s.token(t, "administrator", nil))
+	for round := range 10 {
+		body := &api.NewDeclarations{Declarations: json.RawMessage(fmt.Sprintf(`{"scopes": [{"name": "photos", "description": "%d"}]}`, round))}
+		plan, err := administrator.ApplyDeclarations(t.Context(), body, "", api.Change{DryRun: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		const callers = 4
+		errs := make(chan error, callers)
+		for range callers {
+			go func() {
+				_, err := administrator.ApplyDeclarations(t.Context(), body, plan.ETag, api.Change{})
+				errs <- err
+			}()
+		}
+		applied := 0
+		for range callers {
+			if err := <-errs; err == nil {
+				applied++
+			} else {
+				wantStatus(t, "a plan that another caller has applied", err, http.StatusPreconditionFailed)
+			}
+		}
+		if applied != 1 {
+			t.Fatalf("the plan was applied %d times", applied)
+		}
+	}
+}
+
+func TestIfMatchAny(t *testing.T) {
+	s := start(t, nil)
+	administrator := s.connect(s.token(t, "administrator", nil))
+	if _, err := administrator.CreateScope(t.Context(), "photos", &api.ScopeMembers{Description: "one"}, noChange); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := administrator.UpdateScope(t.Context(), "photos", "*", &api.ScopeMembers{Description: "two"}, noChange); err != nil {
+		t.Error(err)
+	}
+	_, err := administrator.UpdateScope(t.Context(), "none", "*", &api.ScopeMembers{Description: "two"}, noChange)
+	wantStatus(t, "any version of a record that does not exist", err, http.StatusNotFound)
+	scope, err := administrator.Scope(t.Context(), "photos")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = administrator.UpdateScope(t.Context(), "photos", "W/"+scope.ETag, &api.ScopeMembers{Description: "three"}, noChange)
+	wantStatus(t, "a weak ETag", err, http.StatusPreconditionFailed)
+	if _, err := administrator.UpdateScope(t.Context(), "photos", `"other", `+scope.ETag, &api.ScopeMembers{Description: "three"}, noChange); err != nil {
+		t.Error(err)
 	}
 }

@@ -28,7 +28,9 @@ func (a *API) tag(record ...any) (string, error) {
 }
 
 // mustMatch returns an error unless If-Match of a request has the ETag of the record (RFC 9110, section
-// 13.1.1; RFC 6585, section 3). It is called where nothing can change the record anymore.
+// 13.1.1; RFC 6585, section 3). It is called where nothing can change the record anymore. "*" is true
+// for every record that exists; for one that does not, the response is 404 whatever the condition is
+// (section 13.2.1). Our ETags are strong, as the comparison requires, so a weak one never matches.
 func mustMatch(ifMatch, tag string) error {
 	if ifMatch == "" {
 		return huma.Error428PreconditionRequired("send If-Match with the ETag of the record that you have read")

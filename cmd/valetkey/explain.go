@@ -68,7 +68,11 @@ func printTrace(w io.Writer, t *record.Trace) {
 	if t.ClientID != "" {
 		fmt.Fprintf(w, "  client %s", printable(t.ClientID))
 	}
-	fmt.Fprintf(w, "\n%s responded %s: %s\n\n", printable(t.Endpoint), printable(t.Error), printable(t.Description))
+	if t.Accepted() {
+		fmt.Fprintf(w, "\n%s accepted the request\n\n", printable(t.Endpoint))
+	} else {
+		fmt.Fprintf(w, "\n%s responded %s: %s\n\n", printable(t.Endpoint), printable(t.Error), printable(t.Description))
+	}
 	for _, check := range t.Checks {
 		mark := "✓"
 		if !check.OK {

@@ -19,6 +19,7 @@ import (
 type loginCommand struct {
 	Issuer    string        `arg:"" help:"The issuer of the server, such as https://login.example.com."`
 	Scope     []string      `help:"What the command line may do, separated by commas, such as clients:read,users:read. The default is everything that your role allows." placeholder:"SCOPE"`
+	API       string        `name:"api" help:"Where the management API of the server is, if management.listen is set, such as https://manage.internal.example.com." placeholder:"URL"`
 	Device    bool          `help:"Sign in with a browser on another device. The server must allow it (management.command_line: device)."`
 	NoBrowser bool          `help:"Print the address of the sign-in page, but open no browser."`
 	Timeout   time.Duration `help:"How long to wait for the sign-in." default:"10m"`
@@ -29,7 +30,8 @@ func (loginCommand) Help() string {
 	return "Signs you in to the management API of a server. Other commands use it then, unless --config or --database names a database. " +
 		"The tokens are bound to a key, and kept in a file of mode 0600 in the directory valetkey/tokens of the user's configuration directory. " +
 		"You can be logged in to several servers; --server selects one, and the latest is the default.\n\n" +
-		"Examples:\n  valetkey login https://login.example.com\n  valetkey login --scope clients:read,users:read https://login.example.com"
+		"Examples:\n  valetkey login https://login.example.com\n  valetkey login --scope clients:read,users:read https://login.example.com\n" +
+		"  valetkey login --api https://manage.internal.example.com https://login.example.com"
 }
 
 // Run signs the user in.
@@ -37,7 +39,7 @@ func (c *loginCommand) Run(ctx context.Context, o *output) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	issuer := strings.TrimSuffix(c.Issuer, "/")
-	kept := &keptToken{Client: loginFlags(issuer, c.Scope, c.NoBrowser), Grant: oauth.GrantTypeAuthorizationCode}
+	kept := &keptToken{Client: loginFlags(issuer, c.Scope, c.NoBrowser), Grant: oauth.GrantTypeAuthorizationCode, API: apiBase(c.API)}
 	oauthClient, err := kept.Client.discoverWith(ctx, "")
 	if err != nil {
 		return err
@@ -54,7 +56,7 @@ func (c *loginCommand) Run(ctx context.Context, o *output) error {
 		}
 		return err
 	}
-	connection := &api.Connection{Issuer: issuer, HTTP: tokenClient(oauthClient, kept.Tokens)}
+	connection := &api.Connection{Issuer: issuer, Base: kept.API, HTTP: tokenClient(oauthClient, kept.Tokens)}
 	who, err := connection.Whoami(ctx)
 	if api.StatusOf(err) == http.StatusForbidden {
 		err = fmt.Errorf("you may not manage %s, or you have not allowed the command line to: %w", printable(issuer), err)

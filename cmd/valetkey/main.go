@@ -32,6 +32,7 @@ type commandLine struct {
 	Serve        serveCommand        `cmd:"" help:"Run the server."`
 	Check        checkCommand        `cmd:"" help:"Check a configuration file without starting a server."`
 	Doctor       doctorCommand       `cmd:"" help:"Find what is wrong with a running server, its proxy, database and mail, and how to fix it."`
+	Health       healthCommand       `cmd:"" help:"Show whether a running server is ready, and what happened in the last hour."`
 	Apply        applyCommand        `cmd:"" help:"Write the clients, users, scopes and resources of files to a database."`
 	Plan         planCommand         `cmd:"" help:"Show what apply would change, who changed it last, and whom it affects."`
 	Diff         diffCommand         `cmd:"" help:"Show what apply would change."`

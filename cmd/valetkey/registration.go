@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/internal/event"
+	"github.com/valetkey/valetkey/manage/api"
 	"github.com/valetkey/valetkey/storage"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 type registrationCommand struct {
@@ -19,10 +22,10 @@ type registrationCommand struct {
 }
 
 type registrationTokenCommand struct {
-	Uses           int           `help:"How many clients can register with it." default:"1"`
-	Expires        time.Duration `help:"How long it is valid." default:"24h"`
-	Note           string        `help:"A note for the list, for example who gets the token." placeholder:"TEXT"`
-	serverDatabase `embed:""`
+	Uses    int           `help:"How many clients can register with it." default:"1"`
+	Expires time.Duration `help:"How long it is valid." default:"24h"`
+	Note    string        `help:"A note for the list, for example who gets the token." placeholder:"TEXT"`
+	target  `embed:""`
 }
 
 // Help is shown by "valetkey registration token --help".
@@ -35,6 +38,17 @@ func (registrationTokenCommand) Help() string {
 func (c *registrationTokenCommand) Run(ctx context.Context, o *output) error {
 	if c.Uses < 1 || c.Uses > authserver.MaxInitialAccessTokenUses || c.Expires <= 0 {
 		return usageError{fmt.Errorf("--uses must be 1 to %d, and --expires must be positive", authserver.MaxInitialAccessTokenUses)}
+	}
+	connection, err := c.connection(ctx)
+	if err != nil {
+		return err
+	}
+	if connection != nil {
+		created, err := connection.CreateInitialAccessToken(ctx, api.NewInitialAccessToken{Note: c.Note, Uses: c.Uses, ExpiresIn: record.Duration(c.Expires)}, newChange())
+		if err != nil {
+			return err
+		}
+		return c.print(o, created.Token, created.ExpiresAt)
 	}
 	store, _, err := c.open(ctx)
 	if err != nil {
@@ -50,6 +64,10 @@ func (c *registrationTokenCommand) Run(ctx context.Context, o *output) error {
 	if err := leaveEvent(ctx, store, event.InitialAccessTokenCreated, slog.Int("uses", c.Uses), slog.String("note", c.Note)); err != nil {
 		return err
 	}
+	return c.print(o, token, expires)
+}
+
+func (c *registrationTokenCommand) print(o *output, token string, expires time.Time) error {
 	if c.JSON {
 		return printJSON(o.out, struct {
 			Token   string    `json:"initial_access_token"`
@@ -63,7 +81,7 @@ func (c *registrationTokenCommand) Run(ctx context.Context, o *output) error {
 }
 
 type registrationTokensCommand struct {
-	serverDatabase `embed:""`
+	target `embed:""`
 }
 
 // Help is shown by "valetkey registration tokens --help".
@@ -73,12 +91,7 @@ func (registrationTokensCommand) Help() string {
 
 // Run lists the tokens by their IDs; the tokens themselves are not stored.
 func (c *registrationTokensCommand) Run(ctx context.Context, o *output) error {
-	store, _, err := c.open(ctx)
-	if err != nil {
-		return err
-	}
-	defer store.Close()
-	tokens, err := authserver.InitialAccessTokens(ctx, store, time.Now())
+	tokens, err := c.tokens(ctx)
 	if err != nil {
 		return err
 	}
@@ -97,9 +110,33 @@ func (c *registrationTokensCommand) Run(ctx context.Context, o *output) error {
 	return nil
 }
 
+func (c *registrationTokensCommand) tokens(ctx context.Context) ([]authserver.InitialAccessToken, error) {
+	connection, err := c.connection(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if connection != nil {
+		list, err := connection.InitialAccessTokens(ctx)
+		if err != nil {
+			return nil, err
+		}
+		tokens := make([]authserver.InitialAccessToken, len(list.Tokens))
+		for i, t := range list.Tokens {
+			tokens[i] = authserver.InitialAccessToken(t)
+		}
+		return tokens, nil
+	}
+	store, _, err := c.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer store.Close()
+	return authserver.InitialAccessTokens(ctx, store, time.Now())
+}
+
 type registrationRevokeCommand struct {
-	ID             string `arg:"" help:"The ID that \"valetkey registration tokens\" shows."`
-	serverDatabase `embed:""`
+	ID     string `arg:"" help:"The ID that \"valetkey registration tokens\" shows."`
+	target `embed:""`
 }
 
 // Help is shown by "valetkey registration revoke --help".
@@ -109,19 +146,11 @@ func (registrationRevokeCommand) Help() string {
 
 // Run revokes a token.
 func (c *registrationRevokeCommand) Run(ctx context.Context, o *output) error {
-	store, _, err := c.open(ctx)
-	if err != nil {
-		return err
-	}
-	defer store.Close()
-	err = authserver.RevokeInitialAccessToken(ctx, store, time.Now(), c.ID)
-	if errors.Is(err, storage.ErrNotFound) {
+	err := c.revoke(ctx)
+	if errors.Is(err, storage.ErrNotFound) || api.StatusOf(err) == http.StatusNotFound {
 		return fmt.Errorf("there is no valid initial access token %s", c.ID)
 	}
 	if err != nil {
-		return err
-	}
-	if err := leaveEvent(ctx, store, event.InitialAccessTokenRevoked, slog.String("initial_access_token", c.ID)); err != nil {
 		return err
 	}
 	if c.JSON {
@@ -129,4 +158,23 @@ func (c *registrationRevokeCommand) Run(ctx context.Context, o *output) error {
 	}
 	fmt.Fprintln(o.out, "The token was revoked.")
 	return nil
+}
+
+func (c *registrationRevokeCommand) revoke(ctx context.Context) error {
+	connection, err := c.connection(ctx)
+	if err != nil {
+		return err
+	}
+	if connection != nil {
+		return connection.RevokeInitialAccessToken(ctx, c.ID, newChange())
+	}
+	store, _, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	if err := authserver.RevokeInitialAccessToken(ctx, store, time.Now(), c.ID); err != nil {
+		return err
+	}
+	return leaveEvent(ctx, store, event.InitialAccessTokenRevoked, slog.String("initial_access_token", c.ID))
 }

@@ -24,6 +24,7 @@ type target struct {
 // serverFlags select a running server, and who calls its management API.
 type serverFlags struct {
 	Server           string `help:"The issuer of a running server, whose management API is used (default: VALETKEY_SERVER, or the server of \"valetkey login\")." placeholder:"URL"`
+	API              string `name:"api" help:"Where the management API of the server is, if management.listen is set (default: the address of the login, or the issuer)." placeholder:"URL"`
 	ClientID         string `name:"client-id" help:"A service account, instead of the login (default: VALETKEY_CLIENT_ID)." placeholder:"ID"`
 	ClientSecretFile string `help:"The file of its secret (default: the secret in VALETKEY_CLIENT_SECRET)." placeholder:"FILE"`
 }
@@ -69,7 +70,24 @@ func (f *serverFlags) connect(ctx context.Context, login bool) (*api.Connection,
 	if f.ClientID != "" || os.Getenv(configuration.ClientIDVariable) != "" {
 		return f.serviceAccount(ctx, issuer)
 	}
-	return loggedIn(ctx, issuer)
+	connection, err := loggedIn(ctx, issuer)
+	if err == nil && f.api() != "" {
+		connection.Base = f.api()
+	}
+	return connection, err
+}
+
+// api returns the URL of the management API that was chosen; "" for none.
+func (f *serverFlags) api() string {
+	return apiBase(f.API)
+}
+
+// apiBase returns the URL of the API at an address; "" for "".
+func apiBase(address string) string {
+	if address == "" {
+		return ""
+	}
+	return strings.TrimSuffix(strings.TrimSuffix(address, "/"), api.Path) + api.Path
 }
 
 // serviceAccount gets a token by client credentials. It is not kept.
@@ -93,7 +111,7 @@ func (f *serverFlags) serviceAccount(ctx context.Context, issuer string) (*api.C
 	if err != nil {
 		return nil, err
 	}
-	return &api.Connection{Issuer: issuer, HTTP: tokenClient(oauthClient, tokens)}, nil
+	return &api.Connection{Issuer: issuer, Base: f.api(), HTTP: tokenClient(oauthClient, tokens)}, nil
 }
 
 // loggedIn returns a connection with the tokens of "valetkey login". They are renewed first if they
@@ -130,7 +148,7 @@ func loggedIn(ctx context.Context, issuer string) (*api.Connection, error) {
 			return nil, err
 		}
 	}
-	return &api.Connection{Issuer: issuer, HTTP: tokenClient(oauthClient, kept.Tokens)}, nil
+	return &api.Connection{Issuer: issuer, Base: kept.API, HTTP: tokenClient(oauthClient, kept.Tokens)}, nil
 }
 
 // tokenClient returns an HTTP client that sends an access token, and does not renew it: new tokens

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -242,15 +243,47 @@ func TestTokenByBackchannelAuthentication(t *testing.T) {
 
 // The device flow of the login is off by default (testdata/login.txtar).
 func TestLoginOnAnotherDevice(t *testing.T) {
+	loginOnAnotherDevice(t, "", nil)
+}
+
+// The management API is on its own listener, and the sign-in at the issuer.
+func TestLoginToAnAPIOnItsOwnListener(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	loginOnAnotherDevice(t, "http://"+listener.Addr().String(), func(server *authservertest.Server) {
+		go func() { ended <- server.ServeManagement(ctx, listener) }()
+	})
+}
+
+func loginOnAnotherDevice(t *testing.T, apiURL string, started func(*authservertest.Server)) {
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
 	t.Setenv("HOME", t.TempDir())
 	t.Setenv(configuration.ServerVariable, "")
 	t.Setenv(configuration.ClientIDVariable, "")
 	t.Setenv("VALETKEY_DATABASE", "")
+	management := configuration.Management{CommandLine: configuration.CommandLineDevice}
+	login := []string{"login", "--device", "--timeout", "1m"}
+	if apiURL != "" {
+		management.Listen = strings.TrimPrefix(apiURL, "http://")
+		login = append(login, "--api", apiURL)
+	}
 	server := authservertest.NewServer(t, authservertest.Config{
 		Declarations: configuration.Declarations{Users: []configuration.User{{Username: "ada", Password: "engine no. 1", Administrator: true}}},
-		Management:   configuration.Management{CommandLine: configuration.CommandLineDevice},
+		Management:   management,
 	})
+	if started != nil {
+		started(server)
+	}
 	reader, log := io.Pipe()
 	defer log.Close()
 	go func() {
@@ -264,7 +297,7 @@ func TestLoginOnAnotherDevice(t *testing.T) {
 		}
 	}()
 	var out strings.Builder
-	for _, args := range [][]string{{"login", "--device", "--timeout", "1m", server.Issuer}, {"users", "list"}, {"logout"}} {
+	for _, args := range [][]string{append(login, server.Issuer), {"users", "list"}, {"registration", "tokens", "--json"}, {"health"}, {"logout"}} {
 		if code := run(t.Context(), args, &out, log); code != 0 {
 			t.Fatalf("valetkey %v: exit code %d: %s", args, code, &out)
 		}

@@ -18,10 +18,12 @@ import (
 // keptToken is a token in a file, with what is needed to use and renew it. Its client's secrets
 // and keys stay in their own files; only a generated DPoP key is in this one.
 type keptToken struct {
-	Client          clientFlags    `json:"client"`
-	Grant           string         `json:"grant"`
-	IssuedTokenType string         `json:"issued_token_type,omitempty"`
-	Tokens          *client.Tokens `json:"tokens"`
+	Client          clientFlags `json:"client"`
+	Grant           string      `json:"grant"`
+	IssuedTokenType string      `json:"issued_token_type,omitempty"`
+	// API is where the management API of the server is; "" if it is below the issuer.
+	API    string         `json:"api,omitempty"`
+	Tokens *client.Tokens `json:"tokens"`
 }
 
 // usable reports whether an API accepts the token. An exchange may issue other kinds of tokens (RFC

@@ -340,12 +340,15 @@ type usersSetPasswordCommand struct {
 // Help is shown by "valetkey users set-password --help".
 func (usersSetPasswordCommand) Help() string {
 	return "Prompts for the password. If standard input is not a terminal, its first line is the password. All sessions, codes and tokens end.\n\n" +
+		"For a running server, it prints a one-time link with which the user sets the password, as \"valetkey users recover\" does.\n\n" +
 		"Examples:\n  valetkey users set-password ada --config valetkey.yaml\n  valetkey users set-password ada < password.txt"
 }
 
 // Run sets a user's password.
 func (c *usersSetPasswordCommand) Run(ctx context.Context, o *output) error {
-	done, err := c.onServer(ctx, func(*api.Connection, *api.User) error { return errNoPasswords })
+	done, err := c.onServer(ctx, func(connection *api.Connection, user *api.User) error {
+		return c.linkOfServer(ctx, o, connection, user)
+	})
 	if done || err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -154,8 +153,13 @@ func (c *usersInviteCommand) inviteOnServer(ctx context.Context, o *output, conn
 	return c.printLink(o, link.URL, link.ExpiresAt)
 }
 
-// errNoPasswords: an administrator who could set passwords could sign in as everyone.
-var errNoPasswords = usageError{errors.New("the management API sets no passwords: \"valetkey users recover\" prints a link for the user; with --config or --database, this command works on a database")}
+// linkOfServer prints a link with which the user sets the password. The management API sets no
+// passwords: an administrator who could would sign in as everyone.
+func (c *usersSetPasswordCommand) linkOfServer(ctx context.Context, o *output, connection *api.Connection, user *api.User) error {
+	recover := usersRecoverCommand{oneUser: c.oneUser}
+	fmt.Fprintln(o.log, "The management API sets no passwords. With this link, the user does.")
+	return recover.linkOfServer(ctx, o, connection, user)
+}
 
 func (c *usersRecoverCommand) printLink(o *output, link, sub, username string, expires time.Time) error {
 	if c.JSON {

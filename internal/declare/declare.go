@@ -35,6 +35,9 @@ type Options struct {
 	// OnlyNewer applies nothing if a newer version of the source was applied before, for
 	// example by another node.
 	OnlyNewer bool
+	// Check, if set, is called with what Apply is about to do: before passwords are hashed, and again
+	// inside the transaction that writes. If it returns an error, nothing changes.
+	Check func(*declaration.Plan) error
 }
 
 // Result is what was changed.
@@ -81,13 +84,16 @@ func reconcile(ctx context.Context, store *sqldb.Store, d *configuration.Declara
 	}
 	for try := 0; ; try++ {
 		plan, err := planned(ctx, store, d, in)
+		if err == nil && !dry && options.Check != nil {
+			err = options.Check(&plan)
+		}
 		if err != nil || dry || plan.Empty() {
 			return Result{plan.Changes, plan.Older}, err
 		}
 		if err := hash(ctx, d, in, plan.Unhashed); err != nil {
 			return Result{}, err
 		}
-		plan, err = write(ctx, store, in)
+		plan, err = write(ctx, store, in, options.Check)
 		// Since the state was read, a name was taken or another node declared a password.
 		again := errors.Is(err, errUnhashed) || errors.Is(err, identity.ErrIdentifierTaken)
 		if !again || try == declareRetries {
@@ -179,7 +185,7 @@ func hash(ctx context.Context, d *configuration.Declarations, in *declaration.In
 }
 
 // write reconciles again, with the rows locked, and writes.
-func write(ctx context.Context, store *sqldb.Store, in *declaration.Input) (plan declaration.Plan, err error) {
+func write(ctx context.Context, store *sqldb.Store, in *declaration.Input, check func(*declaration.Plan) error) (plan declaration.Plan, err error) {
 	ctx, cancel := context.WithTimeout(ctx, declareTimeout)
 	defer cancel()
 	err = store.Reconcile(ctx, in.Now, in.Selection(), func(state *declaration.State) (*declaration.Plan, error) {
@@ -187,7 +193,10 @@ func write(ctx context.Context, store *sqldb.Store, in *declaration.Input) (plan
 		if len(plan.Unhashed) > 0 {
 			return nil, errUnhashed
 		}
-		return &plan, invalid(&plan)
+		if err := invalid(&plan); err != nil || check == nil {
+			return &plan, err
+		}
+		return &plan, check(&plan)
 	})
 	return plan, err
 }

@@ -176,6 +176,9 @@ type Plan struct {
 	Resources []Write[record.Resource]
 	// Remove names clients, users (by ID), scopes and resources.
 	Remove []Name
+	// KeepAdministrator refuses the plan, with identity.ErrLastAdministrator, if a user administers the
+	// server and nobody would afterwards.
+	KeepAdministrator bool
 	// TakeOver gives the source everything that Selection.Formerly has.
 	TakeOver bool
 	// Version, if set, becomes the last applied version of the source.

@@ -88,6 +88,15 @@ func (s *Store) reconcile(ctx context.Context, now time.Time, selection declarat
 		if err != nil {
 			return err
 		}
+		administered := false
+		if plan.KeepAdministrator {
+			if err := s.database.lockAdministrators(ctx, tx); err != nil {
+				return fmt.Errorf("lock administrators: %w", err)
+			}
+			if err := tx.QueryRowContext(ctx, hasAdministrator, "").Scan(&administered); err != nil {
+				return fmt.Errorf("look for an administrator: %w", err)
+			}
+		}
 		c := declaring{s: s, ctx: ctx, tx: tx, now: now, source: selection.Source}
 		if plan.TakeOver {
 			if err := c.takeOver(selection.Formerly); err != nil {
@@ -98,6 +107,11 @@ func (s *Store) reconcile(ctx context.Context, now time.Time, selection declarat
 			return err
 		}
 		ended = c.ended
+		if administered {
+			if err := s.mustLeaveAdministrator(ctx, tx, ""); err != nil {
+				return err
+			}
+		}
 		if changes := declaration.Count(plan.Changes); changes > 0 {
 			if err := s.insertAudit(ctx, tx, audited.Declarations(selection.Source, changes)); err != nil {
 				return err
