@@ -278,7 +278,7 @@ func TestAPasswordChangedDuringApplyIsKept(t *testing.T) {
 	if err := store.UpdateUser(t.Context(), ada.ID, func(u *identity.User) error { u.PasswordHash = own; return nil }); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := write(t.Context(), store, in); err != nil {
+	if _, err := write(t.Context(), store, in, nil); err != nil {
 		t.Fatal(err)
 	}
 	if user := storedUser(t, store, "ada"); user.PasswordHash != own || user.Claims["name"] != "Ada" {

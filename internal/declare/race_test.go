@@ -97,7 +97,7 @@ func TestOP06_APasswordThatBecomesNewDuringApplyIsHashed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := write(t.Context(), store, in); !errors.Is(err, errUnhashed) {
+	if _, err := write(t.Context(), store, in, nil); !errors.Is(err, errUnhashed) {
 		t.Errorf("the error is %v", err)
 	}
 	if after := storedUser(t, store, "ada"); after.PasswordHash != before.PasswordHash || after.DeclaredPassword != before.DeclaredPassword {
