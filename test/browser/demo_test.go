@@ -92,7 +92,6 @@ func TestDemo(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starting a browser takes seconds")
 	}
-	ctx := chromium.Start(t, 9*time.Minute)
 	t.Logf("screenshots are in test/artifacts/browser")
 	for _, variant := range []struct {
 		name          string
@@ -106,6 +105,8 @@ func TestDemo(t *testing.T) {
 		{"desktop-without-scripts", false, 1280, 800, "dark"},
 	} {
 		t.Run(variant.name, func(t *testing.T) {
+			t.Parallel() // each visitor waits for tokens to expire
+			ctx := chromium.Share(t, 9*time.Minute)
 			d, err := demo.Start(t.Context(), t.Output(), 3*time.Second)
 			if err != nil {
 				t.Fatal(err)
@@ -116,7 +117,7 @@ func TestDemo(t *testing.T) {
 				}
 			})
 			v := &visit{t, ctx, filepath.Join(artifacts, variant.name)}
-			v.do("open the demo", forgetCookies(), chromium.Scripts(variant.scripts), chromium.Scheme(variant.scheme),
+			v.do("open the demo", chromium.Scripts(variant.scripts), chromium.Scheme(variant.scheme),
 				chromedp.EmulateViewport(variant.width, variant.height), chromedp.Navigate(d.URL()))
 			v.picture("start")
 			v.index()
