@@ -82,5 +82,5 @@ func (s *Server) state(ctx context.Context) manage.State {
 	if err != nil {
 		host = ""
 	}
-	return manage.State{NotReady: s.isReady(ctx), Details: s.readiness.lines(), Node: host, Started: s.started}
+	return manage.State{NotReady: s.isReady(ctx), Details: s.readinessLines(), Node: host, Started: s.started}
 }

@@ -103,7 +103,7 @@ func (s *Server) answer(ctx context.Context, r *http.Request, q probe.Question) 
 	// An error means that the body did not arrive in full.
 	a.BodyBytes, _ = io.Copy(io.Discard, io.LimitReader(r.Body, probe.MaxBodyBytes))
 	a.OpenFiles, a.OpenFilesLimit = probe.OpenFiles()
-	a.Ready = s.readiness.lines()
+	a.Ready = s.readinessLines()
 	if err := s.isReady(ctx); err != nil {
 		a.NotReady = err.Error()
 	}

@@ -46,6 +46,16 @@ func (r *readiness) lines() []string {
 	return lines
 }
 
+// readinessLines returns the details for /readyz.
+func (s *Server) readinessLines() []string {
+	lines := s.readiness.lines()
+	if len(s.engine.FailingKeys()) > 0 {
+		// The status stays 200: nodes share a signer, and most requests need no signature.
+		lines = append(lines, "signing: the external signer fails; no tokens can be issued with its keys")
+	}
+	return lines
+}
+
 func (s *Server) healthy(w http.ResponseWriter) {
 	w.Header().Set("Cache-Control", "no-store")
 	fmt.Fprintln(w, "ok")
@@ -64,7 +74,7 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	fmt.Fprintln(w, "ready")
-	for _, line := range s.readiness.lines() {
+	for _, line := range s.readinessLines() {
 		fmt.Fprintln(w, line)
 	}
 }

@@ -71,6 +71,8 @@ type Config struct {
 	OnMail func(*mail.Letter)
 	// TokenClaims, if set, adds claims to tokens and UserInfo, or refuses to issue them.
 	TokenClaims func(ctx context.Context, r authserver.TokenRequest) (oauth.Claims, error)
+	// ExternalKeys are signing keys in an HSM or a key management service.
+	ExternalKeys []authserver.ExternalKey
 	// GrantTypes are additional grant types, for clients that are registered for them.
 	GrantTypes []authserver.GrantType
 }

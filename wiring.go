@@ -242,6 +242,7 @@ func (s *Server) newEngine(pages *ui.UI) (*authserver.Server, error) {
 	}
 	engine.Store = s.store
 	engine.Secret = s.store.Secret
+	engine.ExternalKeys = s.config.ExternalKeys
 	engine.OwnAPI = manage.OwnAPI(s.config.Issuer, s.store, s.config.Management)
 	engine.Users = pages
 	engine.Pages.Error = pages.ErrorPage

@@ -132,7 +132,7 @@ func (s *Server) reloadCatalogue(ctx context.Context, now time.Time) (*catalogue
 	if err != nil {
 		return nil, fmt.Errorf("read keys: %w", err)
 	}
-	if next.keys, err = newKeyRing(keys); err != nil {
+	if next.keys, err = newKeyRing(append(keys, s.external...)); err != nil {
 		return nil, err
 	}
 	if current := s.catalogueNow.Load(); current != nil && next.keys.hasAll(current.keys) {

@@ -24,6 +24,8 @@ type Config struct {
 	Secret []byte
 	// Users knows the users and their sign-in sessions.
 	Users Users
+	// ExternalKeys are signing keys that are not in the store.
+	ExternalKeys []ExternalKey
 
 	// Pages are the pages for users.
 	Pages Pages

@@ -24,6 +24,7 @@
 //	authorizationdata.go  decodes most authorizations without encoding/json
 //	keys.go          signing and decryption keys, the JWKS endpoint
 //	signprobe.go     a signed JWT that nobody accepts, to test the keys
+//	externalkey.go   signing keys in an HSM or a key management service
 //	keyrotation.go   which keys the clients need, and their rotation
 //	metadata.go      server metadata (RFC 8414, OpenID Connect Discovery)
 //	interactionid.go  the x-fapi-interaction-id of a request

@@ -218,7 +218,7 @@ func (s *Server) sign(ctx context.Context, catalogue *catalogue, now time.Time, 
 	if err != nil {
 		return "", err
 	}
-	return s.signWith(signer, typ, payload)
+	return s.signWith(ctx, signer, typ, payload)
 }
 
 // sign is Server.sign with the catalogue of this request.

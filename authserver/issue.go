@@ -411,7 +411,7 @@ func (c *call) signAccessToken(ctx context.Context, ent *entitlement, scope oaut
 	if err != nil {
 		return "", fmt.Errorf("encode access token: %w", err)
 	}
-	token, err := c.s.signWith(signer, oauth.TypAccessToken, payload)
+	token, err := c.s.signWith(c.r.Context(), signer, oauth.TypAccessToken, payload)
 	if err != nil {
 		return "", fmt.Errorf("sign access token: %w", err)
 	}

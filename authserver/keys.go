@@ -35,7 +35,7 @@ func keyAlgorithms() []jose.Algorithm { return append(signingAlgorithms(), decry
 
 // keyRing has the keys of one version of the store.
 type keyRing struct {
-	keys       []record.Key   // oldest SignsFrom first
+	keys       []record.Key   // stored ones first, then by SignsFrom
 	signers    []*jose.Signer // by index in keys; nil for an encryption key
 	published  []jose.JWK     // by index in keys
 	public     *jose.KeySet   // keys that verify
@@ -43,7 +43,15 @@ type keyRing struct {
 }
 
 func newKeyRing(keys []record.Key) (keyRing, error) {
-	slices.SortFunc(keys, func(a, b record.Key) int { return a.SignsFrom.Compare(b.SignsFrom) })
+	slices.SortFunc(keys, func(a, b record.Key) int {
+		if isExternal(&a) != isExternal(&b) { // an external key that signs comes before stored ones
+			if isExternal(&a) {
+				return 1
+			}
+			return -1
+		}
+		return a.SignsFrom.Compare(b.SignsFrom)
+	})
 	ring := keyRing{keys: keys, public: &jose.KeySet{}}
 	for _, key := range keys {
 		if key.Decrypts() {
@@ -150,14 +158,19 @@ func (s *Server) signer(ctx context.Context, catalogue *catalogue, alg jose.Algo
 }
 
 // signWith signs a payload, and measures how long that takes.
-func (s *Server) signWith(signer *jose.Signer, typ string, payload []byte) (string, error) {
+func (s *Server) signWith(ctx context.Context, signer *jose.Signer, typ string, payload []byte) (string, error) {
 	t := s.events.Telemetry()
 	if t == nil {
-		return signer.Sign(typ, payload)
+		return signer.SignContext(ctx, typ, payload)
 	}
 	began := time.Now()
-	defer func() { t.Signed(string(signer.Algorithm()), began) }()
-	return signer.Sign(typ, payload)
+	token, err := signer.SignContext(ctx, typ, payload)
+	if err != nil {
+		t.SignatureFailed(string(signer.Algorithm()))
+	} else {
+		t.Signed(string(signer.Algorithm()), began)
+	}
+	return token, err
 }
 
 // signer is like Server.signer, with the catalogue of this request.
@@ -250,6 +263,12 @@ func (s *Server) nextKeys(keys []record.Key, now time.Time, needed jose.Algorith
 		last, ahead := newest[alg], s.lifetimes.publishAhead(alg)
 		var from time.Time
 		switch {
+		case s.externalSigns(alg, now):
+			// A stored key does not sign anymore.
+			if last != nil && last.PublishedUntil.IsZero() {
+				last.PublishedUntil, changed = now.Add(s.lifetimes.keyRetention(alg)), true
+			}
+			continue
 		case last == nil && alg == needed:
 			// The first key signs immediately, also on nodes whose clock is behind. Nobody has
 			// verified a token of this algorithm before, so nobody depends on a cached JWKS.

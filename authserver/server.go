@@ -43,9 +43,11 @@ type Server struct {
 	refreshKey  []byte // derives successors of refresh tokens
 	codeKey     []byte // derives the keys of sealed codes
 	pairwiseKey []byte // derives pairwise subjects
-	logKey      []byte // masks unverified input before it is logged
-	nonces      *dpop.Nonces
-	challenges  *dpop.Nonces // of proofs of possession with a client attestation
+	// external are the keys of Config.ExternalKeys.
+	external   []record.Key
+	logKey     []byte // masks unverified input before it is logged
+	nonces     *dpop.Nonces
+	challenges *dpop.Nonces // of proofs of possession with a client attestation
 
 	backchannelCipher cipher.AEAD // seals what notifications contain
 
@@ -170,6 +172,9 @@ func New(config Config) (*Server, error) {
 
 		logoutsDue: make(chan struct{}, 1),
 		keysDue:    make(chan struct{}, 1),
+	}
+	if s.external, err = newExternalKeys(config.ExternalKeys, config.Logger); err != nil {
+		return nil, err
 	}
 	s.issued.limit = maxIssued
 	s.operatorOutgoing, s.outsiderOutgoing = newOutgoing(config.Outgoing, s.events)
@@ -361,6 +366,9 @@ func (s *Server) protocolError(err error) *oauth.Error {
 	}
 	if errors.Is(err, storage.ErrUnavailable) {
 		return oauth.NewError(oauth.TemporarilyUnavailable, "the server cannot reach its database; try again")
+	}
+	if errors.Is(err, errCannotSign) {
+		return oauth.NewError(oauth.TemporarilyUnavailable, "the server cannot sign tokens at the moment; try again")
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return oauth.NewError(oauth.TemporarilyUnavailable, "the server is busy; try again")

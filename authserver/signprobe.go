@@ -47,7 +47,7 @@ func (s *Server) SignProbe(ctx context.Context) (SignedProbe, error) {
 	// The shortest of several: another goroutine may have interrupted one of them.
 	for range 3 {
 		began := time.Now()
-		if signed.Token, err = signer.Sign(probe.TokenType, payload); err != nil {
+		if signed.Token, err = signer.SignContext(ctx, probe.TokenType, payload); err != nil {
 			return signed, fmt.Errorf("sign: %w", err)
 		}
 		if took := time.Since(began); signed.Took == 0 || took < signed.Took {

@@ -192,7 +192,7 @@ func (s *Server) newStatusListDocument(ctx context.Context, now time.Time, list 
 	if err != nil {
 		return nil, err
 	}
-	token, err := s.signWith(signer, oauth.TypStatusList, payload)
+	token, err := s.signWith(ctx, signer, oauth.TypStatusList, payload)
 	if err != nil {
 		return nil, fmt.Errorf("sign status list: %w", err)
 	}

@@ -253,7 +253,7 @@ func (c *call) signedInstead(ctx context.Context, t *tokenExchange, typ string, 
 	if err != nil {
 		return nil, nil, err
 	}
-	token, err := c.s.signWith(signer, typ, payload)
+	token, err := c.s.signWith(ctx, signer, typ, payload)
 	if err != nil {
 		return nil, nil, fmt.Errorf("sign %s: %w", typ, err)
 	}

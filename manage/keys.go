@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -29,22 +30,32 @@ func (a *API) listKeys(ctx context.Context, _ *principal, _ *struct{}) (*keysOut
 		return nil, err
 	}
 	now := time.Now()
-	list := api.KeyList{Keys: make([]api.Key, len(keys))}
-	for i := range keys {
-		k := &keys[i]
+	external := a.config.Engine.ExternalKeys(now)
+	stored := len(keys)
+	all := slices.Concat(keys, external)
+	list := api.KeyList{Keys: make([]api.Key, len(all))}
+	for i := range all {
+		k := &all[i]
 		list.Keys[i] = api.Key{ID: k.ID, Algorithm: string(k.Algorithm), Use: "sig", Status: "active",
-			CreatedAt: k.CreatedAt.UTC(), SignsFrom: k.SignsFrom.UTC(), PublishedUntil: optionalTime(k.PublishedUntil)}
+			External: i >= stored, CreatedAt: k.CreatedAt.UTC(), SignsFrom: k.SignsFrom.UTC(), PublishedUntil: optionalTime(k.PublishedUntil)}
 		if k.Decrypts() {
 			list.Keys[i].Use = "enc"
 		}
 		switch {
 		case k.SignsFrom.After(now):
 			list.Keys[i].Status = "published"
-		case replacedNow(keys, k, now):
+		case i < stored && a.replaced(keys, k, now), i >= stored && replacedNow(external, k, now):
 			list.Keys[i].Status = "replaced"
 		}
 	}
 	return &keysOutput{list}, nil
+}
+
+// replaced reports whether a stored key does not sign anymore.
+func (a *API) replaced(keys []record.Key, key *record.Key, now time.Time) bool {
+	return replacedNow(keys, key, now) || slices.ContainsFunc(a.config.Engine.ExternalKeys(now), func(external record.Key) bool {
+		return external.Algorithm == key.Algorithm && !external.SignsFrom.After(now)
+	})
 }
 
 // replacedNow reports whether a newer key of the same algorithm is in use.
@@ -64,6 +75,9 @@ type rotateKeysInput struct {
 }
 
 func (a *API) rotateKeys(ctx context.Context, p *principal, in *rotateKeysInput) (*keysOutput, error) {
+	if in.Body.Algorithm != "" && slices.ContainsFunc(a.config.Engine.ExternalKeys(time.Now()), func(k record.Key) bool { return string(k.Algorithm) == in.Body.Algorithm }) {
+		return nil, huma.Error409Conflict("the key of this algorithm is in an external signer: replace it in the program that the server is embedded in")
+	}
 	if !in.DryRun {
 		rotation := authserver.KeyRotation{Algorithm: in.Body.Algorithm, Now: in.Body.Now, Revoke: in.Body.Revoke, Lifetimes: a.config.Lifetimes}
 		added, err := authserver.RotateKeys(ctx, a.config.Store, time.Now(), rotation)
@@ -92,7 +106,7 @@ func (a *API) retireKey(ctx context.Context, _ *principal, in *retireKeyInput) (
 			if keys[i].ID != in.ID {
 				continue
 			}
-			if !replacedNow(keys, &keys[i], now) {
+			if !a.replaced(keys, &keys[i], now) {
 				return nil, huma.Error409Conflict("the key is in use, or will be: rotate keys first, with revoke to remove it at once")
 			}
 			if in.DryRun {

@@ -132,6 +132,7 @@ func keysOfServer(list *api.KeyList) []printedKey {
 		case key.Status == "active":
 			k.State = "signs"
 		}
+		k.External = key.External
 		if key.PublishedUntil != nil {
 			k.PublishedUntil = *key.PublishedUntil
 		}
@@ -151,6 +152,7 @@ type printedKey struct {
 	CreatedAt      time.Time `json:"created_at"`
 	SignsFrom      time.Time `json:"signs_from"`
 	PublishedUntil time.Time `json:"published_until,omitzero"`
+	External       bool      `json:"external,omitempty"`
 }
 
 func printKeys(o *output, asJSON bool, keys []record.Key) error {
@@ -161,7 +163,7 @@ func printKeys(o *output, asJSON bool, keys []record.Key) error {
 	printed := make([]printedKey, 0, len(keys))
 	signing := map[string]bool{}
 	for _, key := range keys {
-		k := printedKey{key.ID, string(key.Algorithm), "published", key.CreatedAt.UTC(), key.SignsFrom.UTC(), key.PublishedUntil.UTC()}
+		k := printedKey{key.ID, string(key.Algorithm), "published", key.CreatedAt.UTC(), key.SignsFrom.UTC(), key.PublishedUntil.UTC(), false}
 		if key.SignsFrom.After(now) {
 			k.State = "next"
 		} else if key.Decrypts() {
@@ -184,6 +186,9 @@ func printKeyList(o *output, asJSON bool, printed []printedKey) error {
 		until := "-"
 		if !k.PublishedUntil.IsZero() {
 			until = k.PublishedUntil.Format(time.RFC3339)
+		}
+		if k.External {
+			k.State += ", external"
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", k.Algorithm, k.ID, k.State, k.SignsFrom.Format(time.RFC3339), until)
 	}

@@ -16,6 +16,7 @@ type table struct {
 	requests, active, sent                  *metric
 	operations, connections, commits        *metric
 	refusals, events, signIns, signatures   *metric
+	signatureFailures                       *metric
 	hashesRunning, hashesWaiting            *metric
 	outboxSize, outboxAge, databaseSize     *metric
 	memory, goroutines, dropped, sendFailed *metric
@@ -76,6 +77,7 @@ func newTable(scheme string) (t table) {
 	t.signIns = add(counter, "valetkey.sign_ins", "{sign_in}", "Sign-ins, once for each method that was used.", nil,
 		label{name: "valetkey.method"})
 	t.signatures = add(histogram, "valetkey.signature.duration", "s", "Signatures of tokens, and how long they took.", signatureBounds, label{name: "valetkey.algorithm"})
+	t.signatureFailures = add(counter, "valetkey.signature.failures", "{signature}", "Tokens that could not be signed.", nil, label{name: "valetkey.algorithm"})
 
 	t.hashesRunning = add(gauge, "valetkey.password_hash.running", "{hash}", "Password hashes that are being computed.", nil, queue)
 	t.hashesWaiting = add(gauge, "valetkey.password_hash.waiting", "{hash}", "Password hashes that wait for their turn.", nil, queue)
@@ -140,6 +142,13 @@ func (t *Telemetry) SignedIn(method string) {
 func (t *Telemetry) Signed(algorithm string, began time.Time) {
 	if t != nil {
 		t.signatures.observe(time.Since(began).Seconds(), values{algorithm})
+	}
+}
+
+// SignatureFailed counts a token that could not be signed.
+func (t *Telemetry) SignatureFailed(algorithm string) {
+	if t != nil {
+		t.signatureFailures.add(1, values{algorithm})
 	}
 }
 
