@@ -217,3 +217,29 @@ func TestTimesUseTheBrowsersTimeZone(t *testing.T) {
 		}
 	}
 }
+
+// The groups of a code are shown in their order on a page from right to left too.
+func TestCodesFromRightToLeft(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starting a browser takes seconds")
+	}
+	t.Parallel()
+	ctx := chromium.Share(t, time.Minute)
+	server := httptest.NewServer(servePages(t, samplePages))
+	defer server.Close()
+	if err := chromedp.Do(ctx, chromedp.Navigate(server.URL+"/confirm-elsewhere?ui_locales=ar")); err != nil {
+		t.Fatal(err)
+	}
+	order := eval(t, ctx, `(() => {
+		const text = document.querySelector(".usercode code").firstChild, left = (at) => {
+			const range = document.createRange();
+			range.setStart(text, at);
+			range.setEnd(text, at + 1);
+			return range.getBoundingClientRect().left;
+		};
+		return getComputedStyle(document.body).direction + " " + (left(0) < left(5));
+	})()`)
+	if order != "rtl true" {
+		t.Errorf("the direction of the page, and whether the first group is on the left: %s", order)
+	}
+}
