@@ -36,7 +36,7 @@ type serveCommand struct {
 func (serveCommand) Help() string {
 	return "Without flags, the server listens on 127.0.0.1:8080, keeps its data in ./valetkey.db, and prints " +
 		"a one-time link that creates the first user. When the configuration file changes, or at SIGHUP, " +
-		"clients, users, scopes, resources, log.level and where the master keys are are reloaded; other settings require a restart. SIGTERM and Ctrl-C stop the server after requests in progress have finished. Environment variables such as VALETKEY_DATABASE are listed in docs/guides/operate.md.\n\n" +
+		"clients, users, scopes, resources, log.level and the members with master keys are reloaded; other settings require a restart. SIGTERM and Ctrl-C stop the server after requests in progress have finished. Environment variables such as VALETKEY_DATABASE are listed in docs/guides/operate.md.\n\n" +
 		"Example: valetkey serve --config valetkey.yaml --listen 127.0.0.1:9000"
 }
 
