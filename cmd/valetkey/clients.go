@@ -24,8 +24,8 @@ type clientsCommand struct {
 // clientView is a client as JSON, without its secrets.
 type clientView struct {
 	ID         string `json:"client_id"`
-	State      string `json:"state"` // active or retired
-	Origin     string `json:"origin"`
+	State      string `json:"state"`  // active or retired
+	Origin     string `json:"origin"` // declared, registered (by itself), or created (by someone who manages clients)
 	DeclaredBy string `json:"declared_by,omitempty"`
 	HasSecret  bool   `json:"has_secret"`
 	Metadata   any    `json:"metadata"`
@@ -34,15 +34,18 @@ type clientView struct {
 }
 
 func viewClient(c *record.Client) clientView {
-	v := clientView{ID: c.ID, State: "active", Origin: "declared", HasSecret: len(c.Secrets) > 0, name: c.ClientName, method: c.TokenEndpointAuthMethod}
+	v := clientView{ID: c.ID, State: "active", Origin: "created", HasSecret: len(c.Secrets) > 0, name: c.ClientName, method: c.TokenEndpointAuthMethod}
 	if v.method == "" {
 		v.method = "client_secret_basic or client_secret_post"
 	}
 	if !c.RetiredAt.IsZero() {
 		v.State = "retired"
 	}
-	if c.Registration != nil {
+	switch {
+	case c.Registration != nil:
 		v.Origin = "registered"
+	case c.DeclaredBy != "":
+		v.Origin = "declared"
 	}
 	metadata := map[string]any{}
 	for _, part := range []any{c.ClientMetadata, c.ClientSettings} {
