@@ -55,13 +55,18 @@ type limits struct {
 	signInMails, signInMailsTotal  *ratelimit.Limiter
 	resets, mails, mailsByNetwork  *ratelimit.Limiter
 	recoveries                     *ratelimit.Limiter
+
+	all []*ratelimit.Limiter
 }
 
 func newLimits(counts storage.Counts, logger *slog.Logger) limits {
+	var all []*ratelimit.Limiter
 	shared := func(name string, limit ratelimit.Limit) *ratelimit.Limiter {
-		return ratelimit.New(ratelimit.Config{Name: name, Limit: limit, Counts: counts, Logger: logger})
+		l := ratelimit.New(ratelimit.Config{Name: name, Limit: limit, Counts: counts, Logger: logger})
+		all = append(all, l)
+		return l
 	}
-	return limits{
+	l := limits{
 		pace:     shared("password attempts from one place", attemptPace),
 		total:    shared("password attempts", attemptTotal),
 		accounts: shared("accounts with failed attempts", accountsByNetwork),
@@ -78,6 +83,8 @@ func newLimits(counts storage.Counts, logger *slog.Logger) limits {
 		signInMails:      shared("messages that sign in, from one place", signInMailPace),
 		signInMailsTotal: shared("messages that sign in", signInMailTotal),
 	}
+	l.all = all
+	return l
 }
 
 // takeShared counts an event, as on other nodes, or returns how long to wait.
@@ -174,7 +181,7 @@ func (l *limits) succeeded(now time.Time, p *place) {
 func (a *Accounts) Close() {
 	a.events.Close()
 	a.uses.Close()
-	for _, l := range []*ratelimit.Limiter{a.limits.pace, a.limits.total, a.limits.accounts, a.limits.resets, a.limits.recoveries, a.limits.factors, a.limits.signUps, a.limits.mails, a.limits.mailsByNetwork, a.limits.signInMails, a.limits.signInMailsTotal} {
+	for _, l := range a.limits.all {
 		l.Close()
 	}
 }
