@@ -74,8 +74,10 @@ func (s *Server) logsRequests(ctx context.Context) bool {
 // serveObserved handles a request that is measured, logged, or both.
 func (s *Server) serveObserved(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	ctx, span := s.telemetry.StartRequest(r, err == nil && s.proxies.Trusted(peer.Addr().Unmap()))
+	ctx, span := s.telemetry.StartRequest(r, began, func() bool {
+		peer, err := netip.ParseAddrPort(r.RemoteAddr)
+		return err == nil && s.proxies.Trusted(peer.Addr().Unmap())
+	})
 	observed := &statusWriter{ResponseWriter: w}
 	defer func() {
 		canceled := errors.Is(r.Context().Err(), context.Canceled)

@@ -15,17 +15,18 @@ func Method(method string) string {
 	return Other
 }
 
-// StartRequest begins the span of a request, and returns a context with it. The span belongs to the
-// trace that the request names. trusted means that a proxy of the operator sent it: then the proxy's
-// decision whether to sample applies. Strangers must not decide what is stored.
-func (t *Telemetry) StartRequest(r *http.Request, trusted bool) (context.Context, *Span) {
+// StartRequest begins the span of a request that was received at began, and returns a context with it.
+// The span belongs to the trace that the request names. trusted reports whether a proxy of the operator
+// sent the request: then the proxy's decision whether to sample applies. Strangers must not decide what is
+// stored.
+func (t *Telemetry) StartRequest(r *http.Request, began time.Time, trusted func() bool) (context.Context, *Span) {
 	if t == nil {
 		return r.Context(), nil
 	}
-	s := t.newSpan()
+	s := t.newSpan(began)
 	s.kind, s.active = kindServer, t.active.of(values{Method(r.Method)})
 	s.active.count.Add(1)
-	if sampled, ok := s.continueTrace(r.Header); ok && trusted {
+	if sampled, ok := s.continueTrace(r.Header); ok && trusted() {
 		s.sampled = sampled && t.spans != nil
 	}
 	return context.WithValue(r.Context(), spanKey{}, s), s

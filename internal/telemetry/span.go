@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"math/rand/v2"
 	"net/http"
@@ -75,8 +76,8 @@ func (s *Span) number(key string, value int) {
 }
 
 // newSpan returns a span that belongs to no other.
-func (t *Telemetry) newSpan() *Span {
-	s := &Span{telemetry: t, began: time.Now()}
+func (t *Telemetry) newSpan(began time.Time) *Span {
+	s := &Span{telemetry: t, began: began}
 	fillID(s.traceID[:])
 	fillID(s.id[:])
 	s.sampled = t.sample()
@@ -115,10 +116,7 @@ func (s *Span) end() {
 // fillID sets a random ID, which is not zero. IDs need not be secret.
 func fillID(id []byte) {
 	for i := 0; i < len(id); i += 8 {
-		n := rand.Uint64() | 1
-		for k := range 8 {
-			id[i+k] = byte(n >> (8 * k))
-		}
+		binary.LittleEndian.PutUint64(id[i:], rand.Uint64()|1)
 	}
 }
 

@@ -153,7 +153,7 @@ func request(observed *Telemetry, method, route, traceParent string, trusted boo
 	if traceParent != "" {
 		r.Header.Set("Traceparent", traceParent)
 	}
-	ctx, span := observed.StartRequest(r, trusted)
+	ctx, span := observed.StartRequest(r, time.Now(), func() bool { return trusted })
 	if f != nil {
 		f(ctx)
 	}
@@ -400,7 +400,7 @@ func TestOffIsFree(t *testing.T) {
 	var off *Telemetry
 	r := httptest.NewRequest(http.MethodGet, "/jwks", nil)
 	n := testing.AllocsPerRun(100, func() {
-		_, span := off.StartRequest(r, false)
+		_, span := off.StartRequest(r, time.Time{}, nil)
 		off.StartOperation(r.Context(), "sqlite", "batch").End(1, nil)
 		off.Refused(r.Context(), "rule", "error", "reference")
 		off.Event("event")
@@ -423,7 +423,7 @@ func BenchmarkRequest(b *testing.B) {
 			}()
 			b.ReportAllocs()
 			for b.Loop() {
-				ctx, span := observed.StartRequest(r, false)
+				ctx, span := observed.StartRequest(r, time.Now(), nil)
 				observed.StartOperation(ctx, "sqlite", "batch").End(1, nil)
 				observed.Signed("ES256", span.began)
 				span.EndRequest(r, "/token", 200, false)

@@ -33,7 +33,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	began, parent := time.Now(), SpanOf(r.Context())
 	span := parent.child(kindClient)
 	if parent == nil { // in the background
-		if span = t.telemetry.newSpan(); !span.sampled {
+		if span = t.telemetry.newSpan(time.Now()); !span.sampled {
 			span = nil
 		} else {
 			span.kind = kindClient
