@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -79,6 +80,7 @@ func signInAtPopup(t *testing.T, ctx context.Context, opened <-chan target.ID) {
 	t.Helper()
 	select {
 	case id := <-opened:
+		waitUntilLoaded(t, ctx, id)
 		popup, cancel := chromedp.NewContext(ctx, chromedp.WithTargetID(id))
 		t.Cleanup(cancel)
 		if err := chromedp.Do(popup); err != nil { // it stays attached until the context of the first call ends
@@ -93,6 +95,26 @@ func signInAtPopup(t *testing.T, ctx context.Context, opened <-chan target.ID) {
 	case <-time.After(30 * time.Second):
 		t.Fatal("no window opened")
 	}
+}
+
+// waitUntilLoaded waits until a window shows the sign-in page. chromedp has a race if it attaches to a window
+// that is still loading.
+func waitUntilLoaded(t *testing.T, ctx context.Context, id target.ID) {
+	t.Helper()
+	often := time.NewTicker(20 * time.Millisecond)
+	defer often.Stop()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); <-often.C {
+		windows, err := chromedp.Targets(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range windows {
+			if w.TargetID == id && strings.HasPrefix(w.Title, "Sign in") {
+				return
+			}
+		}
+	}
+	t.Fatal("the window shows no sign-in page")
 }
 
 func act(t *testing.T, ctx context.Context, what string, actions ...chromedp.Action[chromedp.Void]) {
