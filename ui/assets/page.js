@@ -9,7 +9,8 @@ for (const field of document.querySelectorAll(".secret > input")) {
   button.className = "show";
   button.id = "show-" + field.id;
   field.labels[0].id ||= "label-" + field.id;
-  button.setAttribute("aria-labelledby", button.id + " " + field.labels[0].id);
+  // A page with several password fields says what each belongs to.
+  button.setAttribute("aria-labelledby", [button.id, field.labels[0].id, field.dataset.of].filter(Boolean).join(" "));
   const show = (visible) => {
     field.type = visible ? "text" : "password";
     button.textContent = visible ? document.body.dataset.hide : document.body.dataset.show;
