@@ -97,7 +97,14 @@ func TestUnderSystemd(t *testing.T) {
 	}
 	await("RELOADING=1\nMONOTONIC_USEC=")
 	await("READY=1")
-	if !strings.Contains(log.String(), "configuration reloaded") || !strings.Contains(log.String(), "the process is") {
+	// What the process has written may arrive after the notification.
+	logged := func() bool {
+		return strings.Contains(log.String(), "configuration reloaded") && strings.Contains(log.String(), "the process is")
+	}
+	for deadline := time.Now().Add(10 * time.Second); !logged() && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if !logged() {
 		t.Errorf("the log has no reload, or no sandbox:\n%s", log)
 	}
 	if err := command.Process.Signal(syscall.SIGTERM); err != nil {
