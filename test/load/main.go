@@ -10,7 +10,7 @@
 //	go run ./test/load -database postgres -nodes 4
 //	go run ./test/load -stored 1000000          with a million stored refresh tokens
 //	go run ./test/load -only introspection -profile cpu.pprof
-//	go run ./test/load -observed                what telemetry costs
+//	go run ./test/load -observed                what telemetry and the audit log cost
 //	go run ./test/load -since OLD               compared with another valetkey binary, in turns
 //	go run ./test/load -publish docs/performance.md
 //
@@ -25,7 +25,7 @@
 //	stored.go              refresh tokens that are stored before the load
 //	floor*.go, jwt.go      the floors
 //	scenario*.go           the requests, their floors and limits
-//	pair.go, observed.go   two binaries; with and without telemetry
+//	pair.go, observed.go   two binaries; with and without telemetry and audit log
 //	measure.go, limits.go  figures and limits
 //	publish.go             tables
 package main
@@ -66,10 +66,10 @@ type options struct {
 	Binary      string
 	Profile     string
 	Limits      bool // fail above a limit
-	Observed    bool // compare with and without telemetry
+	Observed    bool // compare with and without telemetry and audit log
 	Since       string
-	// observed is where the server sends its telemetry; nil if there is none.
-	observed *observation
+	// settings are further lines of the configuration file.
+	settings string
 	// again is how much time is left for measurements that are repeated; nil if it is not limited.
 	again *time.Duration
 	// measured, if not nil, is called after each scenario.
@@ -111,7 +111,7 @@ func main() {
 	flag.StringVar(&o.Only, "only", "", "run these scenarios, separated by commas")
 	flag.StringVar(&o.Binary, "binary", "", "a valetkey binary; default: one built from this tree")
 	flag.StringVar(&o.Profile, "profile", "", "write a CPU profile of the server to this file, for go tool pprof, and one of its memory to FILE.heap; best with -only")
-	flag.BoolVar(&o.Observed, "observed", false, "compare the server with telemetry and without, instead of with a floor")
+	flag.BoolVar(&o.Observed, "observed", false, "compare the server with telemetry and audit log with one without, instead of with a floor")
 	flag.StringVar(&o.Since, "since", "", "compare with this older valetkey binary, instead of with a floor; if the schema has changed since, run this in the older tree, with -binary NEWER")
 	flag.BoolVar(&o.Limits, "limits", true, "fail if a scenario is above its limit")
 	flag.Parse()

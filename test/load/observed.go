@@ -9,25 +9,14 @@ import (
 	"time"
 )
 
-// maxObserved is how much more CPU time a request may take if it is measured.
+// maxObserved is how much more CPU time a request may take with telemetry and the audit log.
 const maxObserved = 1.05
-
-// observation is where a server under load sends its telemetry.
-type observation struct{ metrics, receiver string }
-
-// section returns the part of the configuration file.
-func (o *observation) section() string {
-	if o == nil {
-		return ""
-	}
-	return fmt.Sprintf("\ntelemetry: {metrics_listen: %q, otlp_endpoint: %q, sample_ratio: 0.01}\n", o.metrics, o.receiver)
-}
 
 // readEvery is how often the metrics are read.
 const readEvery = 15 * time.Second
 
-// measureObserved compares a server with telemetry with one without: metrics that are read and sent, and
-// traces of one request in a hundred.
+// measureObserved compares a server that records everything with one that records nothing: the audit log,
+// metrics that are read and sent, and traces of one request in a hundred.
 func measureObserved(ctx context.Context, o options) error {
 	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body) // an error means that the server has ended
@@ -40,9 +29,10 @@ func measureObserved(ctx context.Context, o options) error {
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
 	go readMetrics(reading, "http://"+address+"/metrics")
-	with := o
-	with.observed = &observation{address, receiver.URL}
-	return pair{names: [2]string{"without telemetry", "with it"}, options: [2]options{o, with}, most: maxObserved}.measure(ctx, o)
+	off, on := o, o
+	off.settings = "\naudit: {record: \"off\"}\n"
+	on.settings = fmt.Sprintf("\naudit: {record: \"on\"}\ntelemetry: {metrics_listen: %q, otlp_endpoint: %q, sample_ratio: 0.01}\n", address, receiver.URL)
+	return pair{names: [2]string{"with all of it off", "on"}, options: [2]options{off, on}, most: maxObserved}.measure(ctx, o)
 }
 
 // readMetrics reads the metrics as Prometheus does, until ctx is done.

@@ -122,7 +122,7 @@ func startServer(ctx context.Context, o options, dir, provider string, client ke
 	if err := os.WriteFile(secretFile, []byte(clientSecret), 0o600); err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(s.config, []byte(declarationsFile(document)+providerSection(provider, secretFile)+o.observed.section()), 0o600); err != nil {
+	if err := os.WriteFile(s.config, []byte(declarationsFile(document)+providerSection(provider, secretFile)+o.settings), 0o600); err != nil {
 		return nil, err
 	}
 	// serve waits if a file was changed just now.
