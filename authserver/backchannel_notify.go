@@ -123,13 +123,16 @@ func (c *call) enqueueNotification(ctx context.Context, b *backchannel) error {
 // when the client could not use it.
 func (s *Server) deliverNotification(ctx context.Context, m storage.Message) {
 	until, err := s.notifyClient(ctx, m)
+	interrupted := ctx.Err() != nil
+	ctx, cancel := storage.Uninterrupted(ctx)
+	defer cancel()
 	now := time.Now()
 	clientID := string(m.Data)
 	switch {
-	case ctx.Err() != nil:
-		return // the message is due again when the claim ends
 	case err == nil:
 		err = s.config.Store.Remove(ctx, m.ID)
+	case interrupted:
+		err = s.config.Store.Postpone(ctx, m.ID, now)
 	case errors.Is(err, errUndecided):
 		err = s.config.Store.Postpone(ctx, m.ID, now.Add(minNotificationDelay))
 	case errors.Is(err, errRefused) || !now.Before(until):
@@ -382,11 +385,14 @@ func (c *call) announceBackchannel(cl *client, b *backchannel) error {
 // more when the request is decided or has expired.
 func (s *Server) deliverApproval(ctx context.Context, m storage.Message) {
 	host, err := s.announce(ctx, m)
+	interrupted := ctx.Err() != nil
+	ctx, cancel := storage.Uninterrupted(ctx)
+	defer cancel()
 	switch {
-	case ctx.Err() != nil:
-		return
 	case err == nil:
 		err = s.config.Store.Remove(ctx, m.ID)
+	case interrupted:
+		err = s.config.Store.Postpone(ctx, m.ID, time.Now())
 	default:
 		s.events.Record(ctx, event.BackchannelAnnouncementPostponed, slog.String("hook", host), slog.Int("attempts", m.Attempts), slog.Any("cause", err))
 		err = s.config.Store.Postpone(ctx, m.ID, time.Now().Add(notificationDelay(m.Attempts)))

@@ -94,8 +94,7 @@ func (s *Server) DeliverLogouts(ctx context.Context) error {
 		if err := s.enqueueEnded(ctx); err != nil {
 			return err
 		}
-		now := time.Now()
-		messages, err := s.config.Store.Claim(ctx, now, now.Add(logoutClaim), maxLogoutRequests-running, maxLogoutRequestsPerOwner)
+		messages, err := s.claimMessages(ctx, maxLogoutRequests-running)
 		if err != nil {
 			return fmt.Errorf("claim logouts: %w", err)
 		}
@@ -115,13 +114,22 @@ func (s *Server) DeliverLogouts(ctx context.Context) error {
 		case <-s.logoutsDue: // a session has ended meanwhile
 		case <-time.After(logoutPollInterval):
 		case <-ctx.Done():
-			return nil // claimed messages are due again when the claim ends
+			return nil // deliver makes the claimed messages due again
 		}
 		for len(done) > 0 {
 			<-done
 			running--
 		}
 	}
+}
+
+// claimMessages claims at most limit messages of any kind. The end of ctx does not interrupt it: a
+// message that was claimed by an interrupted call would wait until the claim ends.
+func (s *Server) claimMessages(ctx context.Context, limit int) ([]storage.Message, error) {
+	ctx, cancel := storage.Uninterrupted(ctx)
+	defer cancel()
+	now := time.Now()
+	return s.config.Store.Claim(ctx, now, now.Add(logoutClaim), limit, maxLogoutRequestsPerOwner)
 }
 
 // enqueueEnded enqueues the messages of all sessions that have ended.
@@ -195,6 +203,8 @@ func (s *Server) deliver(ctx context.Context, m storage.Message) {
 	}()
 	switch {
 	case s.events.RecordQueued(ctx, m):
+		ctx, cancel := storage.Uninterrupted(ctx)
+		defer cancel()
 		if err := s.config.Store.Remove(ctx, m.ID); err != nil {
 			s.log.ErrorContext(ctx, "event not removed from the outbox", "error", err)
 		}
@@ -224,12 +234,15 @@ func (s *Server) deliverLogout(ctx context.Context, m storage.Message) {
 	case err == nil:
 		err = s.sendLogout(ctx, &logout)
 	}
+	interrupted := ctx.Err() != nil
+	ctx, cancel := storage.Uninterrupted(ctx)
+	defer cancel()
 	now = time.Now()
 	switch {
-	case ctx.Err() != nil:
-		return // the message is due again when the claim ends
 	case err == nil:
 		err = errors.Join(s.config.Store.Delete(ctx, participantKey(logout.Session, logout.ClientID)), s.config.Store.Remove(ctx, m.ID))
+	case interrupted: // another node, or this one after a restart, can send it at once
+		err = s.config.Store.Postpone(ctx, m.ID, now)
 	case now.Sub(m.Created) >= logoutGiveUpAfter:
 		s.events.Record(ctx, event.LogoutGivenUp, s.namedClientID(logout.ClientID), slog.Int("attempts", m.Attempts), slog.Any("cause", err))
 		err = s.config.Store.Fail(ctx, m.ID, now, err.Error())

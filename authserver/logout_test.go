@@ -2,8 +2,12 @@ package authserver_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"io"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -90,6 +94,36 @@ func TestSE10_LogoutsSurviveARestart(t *testing.T) {
 		time.Sleep(25 * time.Hour)
 		if got := second.mustDeliver("200"); len(got) != 0 {
 			t.Errorf("notified again: %q", got)
+		}
+	})
+}
+
+// The server stops while a client is being notified. The next one notifies the client at once: it does
+// not wait for the end of the claim of the first.
+func TestSE10_LogoutsInterruptedByAStopAreSentAtOnce(t *testing.T) {
+	stores(t, func(t *testing.T, store database) {
+		arrived := make(chan struct{}, 2)
+		stop := make(chan context.CancelFunc, 1)
+		client := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body) // then the end of the request is noticed
+			arrived <- struct{}{}
+			if len(arrived) == 1 {
+				(<-stop)()
+				<-r.Context().Done()
+			}
+		}))
+		defer client.Close()
+		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app", func(c *record.Client) { c.BackchannelLogoutURI = client.URL })}}, store, func(c *authserver.Config) {
+			c.Outgoing.Networks = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
+		})
+		s.end(s.signedInAt("app"))
+		ctx, cancel := context.WithCancel(t.Context())
+		stop <- cancel
+		if err := s.server.DeliverLogouts(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.server.DeliverLogouts(t.Context()); err != nil || len(arrived) != 2 {
+			t.Errorf("%d requests after the next start, %v; want 2", len(arrived), err)
 		}
 	})
 }

@@ -161,6 +161,40 @@ func TestDeliveryRetries(t *testing.T) {
 	server.None()
 }
 
+// A server that stops during a delivery leaves the message to the next one, which delivers it at once.
+// A message that has been delivered at that moment is not delivered again.
+func TestDeliveryWhenTheServerStops(t *testing.T) {
+	for name, outcome := range map[string]struct {
+		err   error
+		again int
+	}{
+		"in the middle":      {context.Canceled, 1},
+		"after the delivery": {nil, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, stop := context.WithCancel(t.Context())
+			delivered := 0
+			w := newWorld(t, func(config *mail.Config) {
+				config.Deliver = func(context.Context, *mail.Letter) error {
+					stop()
+					delivered++
+					return outcome.err
+				}
+			})
+			if err := w.Send(ctx, time.Now(), reset()); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.Deliver(ctx); err != nil {
+				t.Fatal(err)
+			}
+			delivered, outcome.err = 0, nil
+			if err := w.Deliver(t.Context()); err != nil || delivered != outcome.again {
+				t.Errorf("the next server delivers %d messages, %v; want %d", delivered, err, outcome.again)
+			}
+		})
+	}
+}
+
 // Deliveries are tried until the message expires.
 func TestDeliveryIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

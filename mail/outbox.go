@@ -175,9 +175,8 @@ func (o *Outbox) Due() <-chan struct{} { return o.due }
 // Deliver delivers the messages that are due. Several nodes may call it at the same time; each
 // message is delivered by one of them. Recipients take turns.
 func (o *Outbox) Deliver(ctx context.Context) error {
-	for {
-		now := time.Now()
-		messages, err := o.config.Store.Claim(ctx, now, now.Add(claimLasts), maxDeliveries, 1)
+	for ctx.Err() == nil {
+		messages, err := o.claim(ctx)
 		if err != nil {
 			return fmt.Errorf("claim messages: %w", err)
 		}
@@ -189,10 +188,17 @@ func (o *Outbox) Deliver(ctx context.Context) error {
 			sending.Go(func() { o.deliver(ctx, m) })
 		}
 		sending.Wait()
-		if ctx.Err() != nil {
-			return nil // claimed messages are due again when the claim ends
-		}
 	}
+	return nil
+}
+
+// claim claims messages. The end of ctx does not interrupt it: a message that was claimed by an
+// interrupted call would wait until the claim ends.
+func (o *Outbox) claim(ctx context.Context) ([]storage.Message, error) {
+	ctx, cancel := storage.Uninterrupted(ctx)
+	defer cancel()
+	now := time.Now()
+	return o.config.Store.Claim(ctx, now, now.Add(claimLasts), maxDeliveries, 1)
 }
 
 // deliver delivers one message, and then removes or postpones it.
@@ -216,9 +222,9 @@ func (o *Outbox) deliver(ctx context.Context, stored storage.Message) {
 	if err == nil {
 		err = o.post(ctx, m, stored)
 	}
-	if ctx.Err() != nil && err != nil {
-		return // the message is due again when the claim ends
-	}
+	interrupted := ctx.Err() != nil
+	ctx, cancel := storage.Uninterrupted(ctx)
+	defer cancel()
 	now := time.Now()
 	permanent, isPermanent := errors.AsType[*PermanentError](err)
 	about := []slog.Attr{slog.String("message", string(m.Kind)), slog.String("sub", m.Subject), slog.Int("attempts", stored.Attempts)}
@@ -229,6 +235,8 @@ func (o *Outbox) deliver(ctx context.Context, stored storage.Message) {
 	case isPermanent:
 		o.events.Record(ctx, event.MailFailed, append(about, slog.Any("cause", permanent.Cause))...)
 		err = o.config.Store.Fail(ctx, stored.ID, now, permanent.Cause.Error())
+	case interrupted: // another node, or this one after a restart, can deliver it at once
+		err = o.config.Store.Postpone(ctx, stored.ID, now)
 	default:
 		o.events.Record(ctx, event.MailPostponed, append(about, slog.Any("cause", err))...)
 		err = o.config.Store.Postpone(ctx, stored.ID, now.Add(delay(stored.Attempts)))

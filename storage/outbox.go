@@ -64,6 +64,17 @@ func ClipCause(cause string) string {
 	return strings.ToValidUTF8(cause, "")
 }
 
+// uninterruptedFor is how long a step may take that the end of a context does not interrupt.
+const uninterruptedFor = 5 * time.Second
+
+// Uninterrupted returns a context that does not end with ctx, but after five seconds. A server that
+// stops uses it for the claim of a message, whose result it must know, and for what became of the
+// message. Otherwise nobody would send the message until the claim ends, or it would be sent again
+// although it has been delivered.
+func Uninterrupted(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), uninterruptedFor)
+}
+
 // Outbox stores messages until they have been delivered. All methods may be called
 // concurrently from many goroutines and processes; if a method returns nil, its effect is
 // durable.
