@@ -32,6 +32,8 @@ import (
 const (
 	halfHourIssuer = "https://login.example.com"
 	operatorsWord  = "an operator's long password"
+
+	colleaguesPassword = "a colleague's long password"
 )
 
 // TestTheFirstHalfHour follows "The first half hour" of operate.md: it runs every command block of the
@@ -55,6 +57,7 @@ func TestTheFirstHalfHour(t *testing.T) {
 		"Invite a colleague":             m.inviteColleague,
 		"Find out why a sign-in failed":  m.failToSignIn,
 		"Back up, and restore elsewhere": m.checkRestored,
+		"Go back to the server":          m.checkReal,
 		"Put nginx in front of it":       m.trustAuthority,
 		"Install the server":             func(*testing.T) {},
 	}
@@ -89,7 +92,7 @@ type machine struct {
 	roots         *x509.CertPool
 	admin         *visitor
 	grafana       map[string]string
-	colleague     *person.Person
+	invitation    string // of the restored server
 }
 
 // shims are what a test does not have: systemd, its journal, and another user.
@@ -103,14 +106,24 @@ install() {
   command install "${args[@]}"
 }
 nginx() { PATH="$PATH:/usr/sbin" command nginx -e stderr -p "$ROOT" -c "$ROOT/nginx.conf" "$@"; }
+start() { # a command, like Type=notify
+  "$@" >"$ROOT/journal" 2>&1 </dev/null &
+  echo $! >"$ROOT/server.pid"
+  for i in $(seq 2400); do grep -q 'listening on' "$ROOT/journal" && return; sleep 0.05; done
+  cat "$ROOT/journal"; return 1
+}
+systemd-run() {
+  while [ "${1#--}" != "$1" ]; do shift; done
+  start "$@"
+}
 systemctl() {
   case "$*" in
   daemon-reload) ;;
-  "enable --now valetkey")
-    $(sed -n 's/^ExecStart=//p' "$ROOT/etc/systemd/system/valetkey.service") >"$ROOT/journal" 2>&1 </dev/null &
-    echo $! >"$ROOT/server.pid"
-    for i in $(seq 600); do grep -q 'listening on' "$ROOT/journal" && return; sleep 0.05; done
-    cat "$ROOT/journal"; return 1;;
+  "enable --now valetkey"|"start valetkey")
+    start $(sed -n 's/^ExecStart=//p' "$ROOT/etc/systemd/system/valetkey.service");;
+  "stop valetkey"|"stop valetkey-restored")
+    kill "$(cat "$ROOT/server.pid")"
+    tail --pid="$(cat "$ROOT/server.pid")" -s 0.05 -f /dev/null;;
   "reload nginx") nginx -s reload;;
   *) echo "systemctl $*?"; return 1;;
   esac
@@ -332,14 +345,23 @@ func (m *machine) addGrafana(t *testing.T) {
 }
 
 func (m *machine) inviteColleague(t *testing.T) {
-	page := m.admin.open(halfHourIssuer+"/console/users").follow("Invite").submit("Create the invitation", nil)
-	link := page.textOf("code")
-	newVisitor(t, m.transport()).open(link).submit("Create account", url.Values{"username": {"alan"}, "password": {"a colleague's long password"}})
-	page = m.admin.open(halfHourIssuer+"/console/users").follow("alan").submit("Set", url.Values{"role": {"support"}})
+	newVisitor(t, m.transport()).open(m.invite()).submit("Create account", url.Values{"username": {"alan"}, "password": {colleaguesPassword}})
+	page := m.admin.open(halfHourIssuer+"/console/users").follow("alan").submit("Set", url.Values{"role": {"support"}})
 	page.has("support")
-	m.colleague = person.New("alan", "a colleague's long password")
-	m.colleague.Through(m.transport())
-	m.signInToGrafana(t, m.colleague)
+	m.colleagueSignsIn(t)
+}
+
+// invite returns the link of a new invitation.
+func (m *machine) invite() string {
+	return m.admin.open(halfHourIssuer+"/console/users").follow("Invite").submit("Create the invitation", nil).textOf("code")
+}
+
+// colleagueSignsIn signs the colleague in to Grafana, in a new browser.
+func (m *machine) colleagueSignsIn(t *testing.T) {
+	t.Helper()
+	colleague := person.New("alan", colleaguesPassword)
+	colleague.Through(m.transport())
+	m.signInToGrafana(t, colleague)
 }
 
 // authorizationRequest is what Grafana sends with its settings.
@@ -418,6 +440,18 @@ func (m *machine) checkRestored(t *testing.T) {
 		if !strings.Contains(m.output, text) {
 			t.Errorf("the commands do not print %q:\n%s", text, m.output)
 		}
+	}
+	m.colleagueSignsIn(t)
+	m.invitation = m.invite()
+	newVisitor(t, m.transport()).open(m.invitation).has("Create account")
+}
+
+// checkReal finds the users and the client of the real database in it, but not the invitation of the
+// restored one.
+func (m *machine) checkReal(t *testing.T) {
+	m.colleagueSignsIn(t)
+	if page := newVisitor(t, m.transport()).open(m.invitation); strings.Contains(page.text(), "Create account") {
+		t.Errorf("the real server knows the invitation of the restored one:\n%s", page.text())
 	}
 }
 
