@@ -95,7 +95,7 @@ func TestARecipeShowsWhatIsWrong(t *testing.T) {
 // getUntil gets a page until it has a text: refusals are stored in the background, within about a second.
 func (b *browser) getUntil(path, text string) shown {
 	b.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		if page := b.get(path); strings.Contains(page.body, text) || time.Now().After(deadline) {
 			return page.want(http.StatusOK, text)
 		}

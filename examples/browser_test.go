@@ -19,10 +19,10 @@ func (w *world) testBrowser(t *testing.T) {
 	}
 	w.start(t, strings.TrimPrefix(w.bff, "http://"), "bff", "-listen", strings.TrimPrefix(w.bff, "http://"), "-issuer", w.issuer, "-api", w.api)
 	w.start(t, strings.TrimPrefix(w.spa, "http://"), "spa", "-listen", strings.TrimPrefix(w.spa, "http://"), "-issuer", w.issuer, "-api", w.api)
-	ctx := chromium.Start(t, 2*time.Minute)
+	ctx := chromium.Start(t, 5*time.Minute)
 	do := func(what string, actions ...chromedp.Action[chromedp.Void]) {
 		t.Helper()
-		patience, cancel := context.WithTimeout(ctx, 20*time.Second)
+		patience, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
 		if err := chromedp.Do(patience, actions...); err != nil {
 			t.Fatalf("%s: %v\n%s", what, err, chromium.WhereIs(ctx))

@@ -20,7 +20,7 @@ import (
 // background.
 func explanations(t *testing.T, c *api.Connection, filter url.Values) []api.Explanation {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		page, err := c.Explanations(t.Context(), api.List{Filter: filter, Limit: 200})
 		if err != nil {
 			t.Fatal(err)
@@ -92,7 +92,7 @@ func TestARecordingKeepsEveryAcceptedRequest(t *testing.T) {
 		s.token(t, "auditor", nil)
 	}
 	var found []api.Explanation
-	for deadline := time.Now().Add(20 * time.Second); len(found) < requests && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); len(found) < requests && time.Now().Before(deadline); {
 		found = explanations(t, c, url.Values{"client_id": {"auditor"}, "outcome": {"accepted"}})
 	}
 	if len(found) < requests || len(found) > requests+2 {

@@ -126,7 +126,7 @@ func TestApprovalInChromium(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starting a browser takes seconds")
 	}
-	ctx := chromium.Start(t, time.Minute)
+	ctx := chromium.Start(t, 5*time.Minute)
 	w := approvalWorld(t)
 	for _, scripts := range []bool{true, false} {
 		for answer, want := range map[string]string{"allow": "tokens", "deny": "access_denied"} {

@@ -17,7 +17,7 @@ func TestSecondFactorInChromium(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starting a browser takes seconds")
 	}
-	ctx := chromium.Start(t, 2*time.Minute)
+	ctx := chromium.Start(t, 5*time.Minute)
 	w := newWorld(t)
 	for _, scripts := range []bool{true, false} {
 		name := map[bool]string{true: "alice", false: "bob"}[scripts]
@@ -89,7 +89,7 @@ func TestEmailSignInInChromium(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starting a browser takes seconds")
 	}
-	ctx := chromium.Start(t, 2*time.Minute)
+	ctx := chromium.Start(t, 5*time.Minute)
 	w := newWorldWithEmailSignIn(t)
 	w.addVerifiedAlice()
 	first := true

@@ -32,7 +32,7 @@ func TestConsentOnAPhone(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starting a browser takes seconds")
 	}
-	ctx := chromium.Start(t, time.Minute)
+	ctx := chromium.Start(t, 5*time.Minute)
 	long := samplePages["consent"]
 	v := long.data.(consentView)
 	v.Wanted = manyScopes()
@@ -188,7 +188,7 @@ func TestTimesUseTheBrowsersTimeZone(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starting a browser takes seconds")
 	}
-	ctx := chromium.Start(t, time.Minute)
+	ctx := chromium.Start(t, 5*time.Minute)
 	server := httptest.NewServer(servePages(t, samplePages))
 	defer server.Close()
 	zone := func(name string) chromedp.Action[chromedp.Void] {
@@ -224,7 +224,7 @@ func TestCodesFromRightToLeft(t *testing.T) {
 		t.Skip("starting a browser takes seconds")
 	}
 	t.Parallel()
-	ctx := chromium.Share(t, time.Minute)
+	ctx := chromium.Share(t, 5*time.Minute)
 	server := httptest.NewServer(servePages(t, samplePages))
 	defer server.Close()
 	if err := chromedp.Do(ctx, chromedp.Navigate(server.URL+"/confirm-elsewhere?ui_locales=ar")); err != nil {

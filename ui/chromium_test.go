@@ -21,7 +21,7 @@ func TestInChromium(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starting a browser takes seconds")
 	}
-	ctx := chromium.Start(t, time.Minute)
+	ctx := chromium.Start(t, 5*time.Minute)
 	w := newWorld(t)
 	w.addAlice()
 	application := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {

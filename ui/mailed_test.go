@@ -629,7 +629,7 @@ func TestResetInChromium(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starting a browser takes seconds")
 	}
-	ctx := chromium.Start(t, 2*time.Minute)
+	ctx := chromium.Start(t, 5*time.Minute)
 	w := newWorldWithMail(t, func(*Config) {})
 	w.addVerifiedAlice()
 	next := newPassword

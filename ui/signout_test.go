@@ -77,7 +77,7 @@ func TestLogoutInChromium(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starting a browser takes seconds")
 	}
-	ctx := chromium.Start(t, time.Minute)
+	ctx := chromium.Start(t, 5*time.Minute)
 	w := newWorld(t)
 	w.addAlice()
 	app := newApplication(t, w.url+"/check-session")

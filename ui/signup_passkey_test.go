@@ -94,7 +94,7 @@ func TestSignUpWithPasskeyInChromium(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starting a browser takes seconds")
 	}
-	ctx := chromium.Start(t, 2*time.Minute)
+	ctx := chromium.Start(t, 5*time.Minute)
 	w := newPasskeyWorld(t, nil)
 	w.addAlice()
 	device := newAuthenticator(t, ctx, true)
@@ -123,7 +123,7 @@ func TestConditionalCreateAndImmediateModeInChromium(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starting a browser takes seconds")
 	}
-	ctx := chromium.Start(t, 2*time.Minute)
+	ctx := chromium.Start(t, 5*time.Minute)
 	w := newPasskeyWorld(t, nil)
 	w.addAlice()
 	device := newAuthenticator(t, ctx, true)

@@ -95,7 +95,7 @@ func get(ts *testscript.TestScript, _ bool, args []string) {
 	browser := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	tries := time.NewTicker(20 * time.Millisecond)
 	defer tries.Stop()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	var last string
 	for now := range tries.C {
 		if now.After(deadline) {
@@ -131,7 +131,7 @@ func post(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 func ready(ts *testscript.TestScript, _ bool, args []string) {
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
 		get(ts, false, []string{args[0], "200"})
 		if strings.Contains(ts.ReadFile("body"), args[1]) {
 			return
@@ -154,7 +154,7 @@ func ref(ts *testscript.TestScript, _ bool, _ []string) {
 func eventually(ts *testscript.TestScript, _ bool, args []string) {
 	tries := time.NewTicker(20 * time.Millisecond)
 	defer tries.Stop()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		err := ts.Exec(args[0], args[1:]...)
 		if err == nil {

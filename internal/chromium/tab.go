@@ -38,7 +38,7 @@ func WithAndWithoutScripts(t *testing.T, test func(t *testing.T, open func() *Ta
 	for _, scripts := range []bool{true, false} {
 		t.Run(fmt.Sprintf("scripts %v", scripts), func(t *testing.T) {
 			t.Parallel()
-			test(t, func() *Tab { return NewTab(t, 2*time.Minute, scripts) })
+			test(t, func() *Tab { return NewTab(t, 5*time.Minute, scripts) })
 		})
 	}
 }

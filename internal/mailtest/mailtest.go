@@ -91,7 +91,7 @@ func Start(t testing.TB, options Options) *Server {
 	s := &Server{Host: "localhost", t: t, received: make(chan *Message, 1000), auth: options.RequireAuth, hangUp: options.HangUp}
 	certificate := s.certificate()
 	s.smtp = smtp.NewServer(smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) { return &session{server: s, conn: c}, nil }))
-	s.smtp.Domain, s.smtp.ReadTimeout, s.smtp.WriteTimeout = "localhost", 10*time.Second, 10*time.Second
+	s.smtp.Domain, s.smtp.ReadTimeout, s.smtp.WriteTimeout = "localhost", time.Minute, time.Minute
 	s.smtp.AllowInsecureAuth, s.smtp.ErrorLog = true, quiet{}
 	config := &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -135,7 +135,7 @@ func (s *Server) Next() *Message {
 	select {
 	case m := <-s.received:
 		return m
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		s.t.Fatal("no message has arrived")
 		return nil
 	}

@@ -82,7 +82,7 @@ func PgBouncerMode(t testing.TB, databaseURL, mode string) string {
 	})
 	at := &url.URL{Scheme: "postgres", User: url.User(upstream.User.Username()), Path: upstream.Path,
 		RawQuery: url.Values{"host": {dir}, "port": {"6432"}, "connect_timeout": {"30"}}.Encode()}
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		err := run(t.Context(), at, `SELECT 1`)
 		if err == nil {
 			return at.String()

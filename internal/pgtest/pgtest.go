@@ -235,7 +235,7 @@ func launch(bin, dir string, attributes *syscall.SysProcAttr, options ...string)
 // wait returns when the server accepts connections.
 func wait(at *url.URL, dir string) error {
 	var err error
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
 		if err = run(context.Background(), at, `SELECT 1`); err == nil {
 			return nil
 		}

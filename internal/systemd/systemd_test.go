@@ -35,7 +35,7 @@ func TestNotifier(t *testing.T) {
 		}
 	}
 	read := func() string {
-		if err := socket.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		if err := socket.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 		message := make([]byte, 1000)
@@ -131,7 +131,7 @@ func TestListeners(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := make([]byte, 5)
-	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := conn.Read(text); err != nil || string(text) != "hello" {

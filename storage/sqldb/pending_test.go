@@ -103,7 +103,7 @@ func TestPendingMigrationsDoNotTouchTheTablesInUse(t *testing.T) {
 		if _, err := conn.Exec(t.Context(), `BEGIN; LOCK TABLE users, clients, tickets, grants IN EXCLUSIVE MODE`); err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		pending, err := PendingMigrations(ctx, at, false)
 		if err != nil {
@@ -227,7 +227,7 @@ func TestAMigrationThatWaitsForABackupDoesNotHoldUpRequests(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	began := time.Now()
 	if _, err := node.Exec(ctx, `SELECT count(*) FROM users`); err != nil {

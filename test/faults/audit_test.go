@@ -238,15 +238,19 @@ func TestAD16_KilledDuringAuditedChanges(t *testing.T) {
 			}
 			c.waitKilled(t)
 			settle(t, databaseURL)
-			for round := range 4 {
+			// On a busy machine, the process may get far before it is killed.
+			for round := 0; ; round++ {
 				name := subject(run, round)
 				records := recordsOf(t, s, name)
 				changes += len(records)
 				if is, want := stored(t, s, name), told(t, records); is != want {
 					t.Errorf("%s: the database has %+v, the audit log says %+v", name, is, want)
 				}
-				if len(records) > 0 && len(records) < 12 {
-					between++
+				if len(records) < 12 {
+					if len(records) > 0 {
+						between++
+					}
+					break
 				}
 			}
 		}

@@ -30,7 +30,7 @@ func (s *site) get(t *testing.T, path string) (status int, retryAfter string, to
 // ready waits until the server is ready.
 func (s *site) ready(t *testing.T) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		if status, _, _ := s.get(t, "/readyz"); status == http.StatusOK {
 			return
 		}

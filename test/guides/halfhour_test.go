@@ -225,7 +225,7 @@ func (m *machine) startNginx(t *testing.T) {
 		command.Process.Signal(syscall.SIGTERM)
 		<-ended
 	})
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		if _, err := os.Stat(filepath.Join(m.root, "nginx.pid")); err == nil {
 			return
 		}

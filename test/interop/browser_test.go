@@ -92,7 +92,7 @@ func signInAtPopup(t *testing.T, ctx context.Context, opened <-chan target.ID) {
 			chromedp.SendKeys(chromedp.CSS("#password"), "correct horse battery"),
 			chromedp.Click(chromedp.CSS("main .primary")))
 		act(t, popup, "allow", chromedp.WaitVisible(chromedp.CSS("button[value=allow]")), chromedp.Click(chromedp.CSS("button[value=allow]")))
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("no window opened")
 	}
 }
@@ -103,7 +103,7 @@ func waitUntilLoaded(t *testing.T, ctx context.Context, id target.ID) {
 	t.Helper()
 	often := time.NewTicker(20 * time.Millisecond)
 	defer often.Stop()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); <-often.C {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-often.C {
 		windows, err := chromedp.Targets(ctx)
 		if err != nil {
 			t.Fatal(err)
@@ -119,7 +119,7 @@ func waitUntilLoaded(t *testing.T, ctx context.Context, id target.ID) {
 
 func act(t *testing.T, ctx context.Context, what string, actions ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
-	within, cancel := context.WithTimeout(ctx, 30*time.Second)
+	within, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	if err := chromedp.Do(within, actions...); err != nil {
 		t.Fatalf("%s: %v\n%s", what, err, chromium.WhereIs(ctx))

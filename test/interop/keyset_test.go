@@ -57,7 +57,7 @@ func keySetWith(t *testing.T, address, algorithm string) []byte {
 	t.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); <-tick.C {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-tick.C {
 		response, err := http.Get(address)
 		if err != nil {
 			t.Fatal(err)

@@ -144,7 +144,7 @@ func runDuringTest(t *testing.T, log io.Writer, command *exec.Cmd) {
 		go func() { ended <- command.Wait() }()
 		select {
 		case <-ended:
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			command.Process.Kill()
 			t.Errorf("%s does not end", command.Path)
 		}
@@ -347,7 +347,7 @@ func (d *deployment) address(t *testing.T) {
 		t.Errorf("a wrong secret: %d", response.StatusCode)
 	}
 	log := d.log.text()
-	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(log, "event=client.authentication_failed") && time.Now().Before(deadline); log = d.log.text() {
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(log, "event=client.authentication_failed") && time.Now().Before(deadline); log = d.log.text() {
 		time.Sleep(10 * time.Millisecond) // the log arrives through a pipe
 	}
 	if !strings.Contains(log, "event=client.authentication_failed") || !strings.Contains(log, "address=127.0.0.1") ||

@@ -214,7 +214,7 @@ func groupDN(cn string) string { return "cn=" + cn + ",ou=groups,dc=corp,dc=exam
 
 func dialAdmin(t *testing.T, url, authority, dn, password string) *ldap.Conn {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		conn, err := ldap.DialURL(url, ldap.DialWithTLSConfig(tlsConfig(t, authority)))
 		if err == nil {

@@ -218,12 +218,12 @@ func start(t *testing.T, address string, command *exec.Cmd) {
 		command.Process.Signal(syscall.SIGTERM)
 		select {
 		case <-ended:
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			command.Process.Kill()
 			t.Error("the server does not end")
 		}
 	})
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		response, err := http.Get("http://" + address + "/readyz")
 		if err == nil {
 			response.Body.Close()

@@ -101,7 +101,7 @@ type stopTrying struct{ error }
 
 // eventually calls f until it succeeds.
 func eventually(ctx context.Context, f func() error) error {
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		err := f()
 		final, stop := err.(stopTrying)
