@@ -48,7 +48,7 @@ func CheckPassword(password string, user *User) error {
 	}
 	folded := strings.ToLower(normalized)
 	if breached.Contains(folded) || repeats(folded) {
-		return &WeakPasswordError{Weakness: "common", Reason: "Your password is easy to guess: attackers try it early. A few unrelated words make a better one."}
+		return &WeakPasswordError{Weakness: "common", Reason: "Your password is easy to guess: it is one of the first that attackers try. A few unrelated words make a better one."}
 	}
 	local, _, _ := strings.Cut(user.Email(), "@")
 	for _, name := range []string{user.Username, user.Email(), local, "valetkey"} {
@@ -93,7 +93,7 @@ func (a *Accounts) checkNewPassword(ctx context.Context, password string, user *
 		return nil
 	}
 	if found {
-		return &WeakPasswordError{Weakness: "breached", Reason: "Your password is known from a data breach: attackers have it on their lists. A few unrelated words make a better one."}
+		return &WeakPasswordError{Weakness: "breached", Reason: "Your password is known from a data breach, so attackers will try it. A few unrelated words make a better one."}
 	}
 	return nil
 }

@@ -49,7 +49,7 @@ func TestLockDown(t *testing.T) {
 	w.received() // about the new password
 	thief.signIn("alice", password).want(t, 403, "Incorrect username or password.")
 	owner.signIn("alice", newPassword)
-	owner.get("/account").want(t, 200, "Account locked", "New password chosen with a message")
+	owner.get("/account").want(t, 200, "Account locked", "Password reset by email")
 }
 
 // Without a verified address, nobody could unlock the account: the button signs out everyone else.

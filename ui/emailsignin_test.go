@@ -32,7 +32,7 @@ func TestEmailSignInByLink(t *testing.T) {
 	signIn := b.get(b.get(w.authorizeURL(nil)).redirected(t))
 	signIn.want(t, 200, signInEmailPath)
 	ask := b.get(signInEmailPath + "?interaction=" + signIn.hidden().Get("interaction"))
-	b.get(b.post(signInEmailPath, with(ask.hidden(), "identifier", "alice@example.com")).redirected(t)).want(t, 200, "Code from the message")
+	b.get(b.post(signInEmailPath, with(ask.hidden(), "identifier", "alice@example.com")).redirected(t)).want(t, 200, "Code from the email")
 	message := w.received()
 	if message.To != "alice@example.com" || message.Subject() != "Sign in to Valetkey" {
 		t.Errorf("the message is %s to %s", message.Subject(), message.To)
@@ -40,7 +40,7 @@ func TestEmailSignInByLink(t *testing.T) {
 	link := w.linkIn(message)
 	w.scan(link)
 	page := b.get(link)
-	page.want(t, 200, "You asked for this message in this browser")
+	page.want(t, 200, "You requested this email in this browser")
 	if strings.Contains(page.body, codeIn(t, message)) {
 		t.Error("the page shows the code")
 	}

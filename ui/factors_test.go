@@ -144,10 +144,10 @@ func TestFewRecoveryCodes(t *testing.T) {
 	if err := w.outbox.Deliver(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for subjects["Few recovery codes are left"] == 0 {
+	for subjects["You have few recovery codes left"] == 0 {
 		subjects[w.mail.Next().Subject()]++
 	}
-	if subjects["Few recovery codes are left"] != 1 || subjects["A recovery code was used"] != 6 {
+	if subjects["You have few recovery codes left"] != 1 || subjects["A recovery code was used"] != 6 {
 		t.Errorf("the messages are %v", subjects)
 	}
 }

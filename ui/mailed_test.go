@@ -97,7 +97,7 @@ func TestResetByLink(t *testing.T) {
 	w.received() // about the new sign-in
 	b := w.newBrowser()
 	b.get("/sign-in").want(t, 200, "Forgot your password?")
-	b.asksForReset("alice@example.com").want(t, 200, "Choose a new password", "Code from the message")
+	b.asksForReset("alice@example.com").want(t, 200, "Choose a new password", "Code from the email")
 	message := w.received()
 	if message.To != "alice@example.com" || !strings.Contains(message.Text, "Hello alice") {
 		t.Errorf("the message is to %s:\n%s", message.To, message.Text)
@@ -106,7 +106,7 @@ func TestResetByLink(t *testing.T) {
 	w.scan(link)
 	page := b.get(link)
 	page.want(t, 200, "New password", `value="alice"`)
-	if strings.Contains(page.body, "Code from the message") {
+	if strings.Contains(page.body, "Code from the email") {
 		t.Error("the browser that asked has to enter the code")
 	}
 	b.post("/reset", with(page.hidden(), "new", "short")).want(t, 400, "too short")
@@ -175,7 +175,7 @@ func TestResetInAnotherBrowser(t *testing.T) {
 	asked.asksForReset("alice")
 	message := w.received()
 	page := phone.get(w.linkIn(message))
-	page.want(t, 200, "requested in another browser", "Code from the message")
+	page.want(t, 200, "requested in another browser", "Code from the email")
 	if strings.Contains(page.body, codeIn(t, message)) || strings.Contains(page.body, `value="alice"`) {
 		t.Error("the page of the link shows the code or the username")
 	}
@@ -378,12 +378,12 @@ func TestSignUpWithAForeignAddress(t *testing.T) {
 	w := newWorldWithMail(t, func(*Config) {})
 	w.addVerifiedAlice()
 	mallory := w.newBrowser()
-	mallory.get(mallory.post("/sign-up", url.Values{"username": {"mallory"}, "email": {"alice@example.com"}, "password": {password}}).redirected(t)).want(t, 200, "We have sent you a message")
+	mallory.get(mallory.post("/sign-up", url.Values{"username": {"mallory"}, "email": {"alice@example.com"}, "password": {password}}).redirected(t)).want(t, 200, "We have sent you an email")
 	if m := w.received(); m.Subject() != "You already have an account" || !strings.Contains(m.Text, "alice") || strings.Contains(m.Text, "mallory") || strings.Contains(m.Text, "token=") {
 		t.Errorf("the owner gets %s:\n%s", m.Subject(), m.Text)
 	}
 	// bob has no account.
-	mallory.get(mallory.post("/account/email", url.Values{"email": {"bob@example.com"}, "current": {password}}).redirected(t)).want(t, 200, "We have sent you a message")
+	mallory.get(mallory.post("/account/email", url.Values{"email": {"bob@example.com"}, "current": {password}}).redirected(t)).want(t, 200, "We have sent you an email")
 	message := w.received()
 	bob := w.newBrowser()
 	w.scan(w.linkIn(message))
@@ -564,16 +564,16 @@ func TestSignUpByDomain(t *testing.T) {
 	w.addVerifiedAlice()
 	b := w.newBrowser()
 	page := b.get("/sign-up")
-	page.want(t, 200, "Send the message")
+	page.want(t, 200, "Send the email")
 	for _, address := range []string{"eve@evil.example", "eve@example.com.evil.example", "eve@sub.example.com", "eve@example.com@evil.example"} {
 		if resp := b.post("/sign-up/email", with(page.hidden(), "email", address)); resp.StatusCode != 403 && resp.StatusCode != 400 {
 			t.Errorf("%s: %d", address, resp.StatusCode)
 		}
 	}
-	b.post("/sign-up", url.Values{"username": {"eve"}, "password": {password}, "email": {"eve@example.com"}}).want(t, 200, "Send the message")
+	b.post("/sign-up", url.Values{"username": {"eve"}, "password": {password}, "email": {"eve@example.com"}}).want(t, 200, "Send the email")
 	w.noMessage()
 	form := b.get(b.post("/sign-up/email", with(page.hidden(), "email", "carol@EXAMPLE.com")).redirected(t))
-	form.want(t, 200, "Code from the message", "Username")
+	form.want(t, 200, "Code from the email", "Username")
 	message := w.received()
 	b.post("/sign-up", with(form.hidden(), "username", "carol", "password", password, "code", "00000000")).want(t, 403, "not correct")
 	b.post("/sign-up", with(form.hidden(), "username", "carol", "password", password, "code", codeIn(t, message))).redirectedTo(t, "/account")
@@ -587,13 +587,13 @@ func TestSignUpByDomain(t *testing.T) {
 	w.scan(w.linkIn(message))
 	other := w.newBrowser()
 	page = other.get(w.linkIn(message))
-	page.want(t, 200, "requested in another browser", "Code from the message")
+	page.want(t, 200, "requested in another browser", "Code from the email")
 	other.post("/sign-up", with(page.hidden(), "username", "thief", "password", password)).want(t, 403, "not correct")
 	page = d.get(w.linkIn(message))
 	d.post("/sign-up", with(page.hidden(), "username", "dave", "password", password)).redirectedTo(t, "/account")
 	// An address that has an account gets the same pages.
 	e := w.newBrowser()
-	e.get(e.post("/sign-up/email", url.Values{"email": {"alice@example.com"}}).redirected(t)).want(t, 200, "Code from the message")
+	e.get(e.post("/sign-up/email", url.Values{"email": {"alice@example.com"}}).redirected(t)).want(t, 200, "Code from the email")
 	if m := w.received(); m.Subject() != "You already have an account" {
 		t.Errorf("the owner gets %s", m.Subject())
 	}

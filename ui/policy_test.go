@@ -40,7 +40,7 @@ func TestPolicyRequiresEnrolmentAtSignIn(t *testing.T) {
 	page := b.toSecondFactor(nil)
 	page.want(t, 200, "Photo Printer</bdi> requires a second way", "Set one up now")
 	page = b.follow(b.post(factorPath, page.hidden()))
-	page.want(t, 200, "Set up a second way to sign in", newTOTPPath)
+	page.want(t, 200, "Set up a second sign-in step", newTOTPPath)
 
 	// The session is for that alone.
 	b.get("/account").redirectedTo(t, "/sign-in")

@@ -69,7 +69,7 @@ func TestRecoveryByMailIsStoppedInChromium(t *testing.T) {
 		thief.Submit("#code", "0000 0000")
 		thief.Has("#alert")
 		thief.Submit("#code", w.receivedWithCode())
-		thief.Shows("The recovery has begun")
+		thief.Shows("The recovery has started")
 
 		link, _ := w.linkOf(stopRecoveryLink)
 		w.scan(link)

@@ -167,7 +167,7 @@ func (b *browserClient) beginsRecovery(w *world) {
 	page := b.get(b.post(recoveryPath, url.Values{"identifier": {"alice"}}).redirected(b.t))
 	page.want(b.t, 200, "we have sent a message")
 	b.post(beginRecoveryPath, with(page.hidden(), "code", "00000000")).want(b.t, http.StatusForbidden, "not correct")
-	b.post(beginRecoveryPath, with(page.hidden(), "code", w.receivedWithCode())).want(b.t, 200, "The recovery has begun")
+	b.post(beginRecoveryPath, with(page.hidden(), "code", w.receivedWithCode())).want(b.t, 200, "The recovery has started")
 }
 
 const mailDelay = 72 * time.Hour
@@ -193,7 +193,7 @@ func TestRecoveryByMail(t *testing.T) {
 	b.get("/forgot").want(t, 200, recoveryPath)
 	b.beginsRecovery(w)
 	w.linkOf(stopRecoveryLink)
-	owner.get("/account").want(t, 200, "Someone is recovering this account", "Recovery by mail begun")
+	owner.get("/account").want(t, 200, "Someone is recovering this account", "Recovery by email started")
 	w.maintain(mailDelay - time.Minute)
 	w.noMessage()
 	if u := w.alice(); !u.Has(identity.MethodTOTP) {

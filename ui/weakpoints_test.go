@@ -77,7 +77,7 @@ func TestUsernameIsNoClaimToAnAddress(t *testing.T) {
 	page := bob.get(bob.post("/account/email", url.Values{"email": {"bob@example.com"}, "current": {"eleven paper cranes!"}}).redirected(t))
 	bob.post("/account/email/code", with(page.hidden(), "code", w.receivedWithCode())).redirectedTo(t, "/account")
 	bob.get("/account").want(t, 200, "bob@example.com", "Confirmed")
-	mallory.get("/account").want(t, 200, "is an address that someone else has confirmed")
+	mallory.get("/account").want(t, 200, "so your username was changed")
 	// One who has confirmed the address keeps it.
 	other := w.newBrowser()
 	other.post(SignUpPath, url.Values{"username": {"eve"}, "password": {"eleven paper cranes!!"}}).want(t, http.StatusSeeOther)

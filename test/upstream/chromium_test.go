@@ -32,7 +32,7 @@ func TestLinkingInChromium(t *testing.T) {
 		stranger.Visit(issuer + "/sign-in")
 		stranger.Press(providerButton)
 		signInAt(stranger, "alice")
-		stranger.Shows("There is no account for you yet")
+		stranger.Shows("You do not have an account here yet")
 		stranger.Shows("help@corp.example")
 
 		b := open()
@@ -49,7 +49,7 @@ func TestLinkingInChromium(t *testing.T) {
 		stranger.Shows("Carol Local")
 
 		b.Press("button[name=unlink]")
-		b.Shows("No account is linked")
+		b.Shows("No accounts are linked")
 		stranger.Visit(issuer + "/account")
 		stranger.Has("#identifier") // sessions that began with the link ended
 	})
@@ -102,7 +102,7 @@ func TestRefusalsInChromium(t *testing.T) {
 		b = open()
 		b.Visit(address)
 		signInAt(b, "alice")
-		b.Shows("You have no access to this application")
+		b.Shows("You do not have access to this application")
 		b.Shows("admins@corp.example")
 	})
 }
@@ -122,6 +122,6 @@ func TestSessionExpiryInChromium(t *testing.T) {
 		b.Has("#methods")
 		b = open()
 		signIn(b, time.Now().Add(-time.Minute))
-		b.Shows("We could not trust the response")
+		b.Shows("We could not verify the response")
 	})
 }

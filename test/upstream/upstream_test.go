@@ -183,7 +183,7 @@ func TestAllowedGroupsOfAClient(t *testing.T) {
 		t.Errorf("a client for a group of alice: %v", err)
 	}
 	_, err := signIn(t, newClient(t, issuer, "payroll"), person.New("alice", password))
-	if err == nil || !strings.Contains(err.Error(), "You have no access to this application") {
+	if err == nil || !strings.Contains(err.Error(), "You do not have access to this application") {
 		t.Errorf("a client for another group: %v", err)
 	}
 }
