@@ -127,7 +127,7 @@ func TestWhoCannotDeleteTheAccount(t *testing.T) {
 	w := deletionWorld(t)
 	w.addUser(identity.User{ID: "d", Username: "declared", PasswordHash: passwordHash(), Origin: identity.OriginDeclared})
 	w.addUser(identity.User{ID: "r", Username: "root", PasswordHash: passwordHash(), Origin: identity.OriginSetup, Administrator: true})
-	for name, text := range map[string]string{"declared": "would create it again", "root": "last administrator"} {
+	for name, text := range map[string]string{"declared": "it would be created again", "root": "last administrator"} {
 		b := w.newBrowser()
 		b.signIn(name, password)
 		b.post("/account/delete", url.Values{}).want(t, 409, text)
@@ -151,7 +151,7 @@ func TestChangeOfUsername(t *testing.T) {
 	if m := w.received(); !strings.Contains(m.Text, "alison") {
 		t.Errorf("the notice:\n%s", m.Text)
 	}
-	b.get("/account").want(t, 200, "alison", "Username changed; it was <bdi>alice</bdi>")
+	b.get("/account").want(t, 200, "alison", "Username changed from <bdi>alice</bdi>")
 
 	// The former name still signs in, and no one else gets it.
 	w.newBrowser().signIn("alice", password).redirectedTo(t, "/account?signed_in=1")

@@ -95,7 +95,7 @@ func TestCB02_ApprovalPageShowsTheBindingMessage(t *testing.T) {
 		t.Errorf("bob gets to %s", to)
 	}
 	id := strings.TrimPrefix(link, "/approve?request=")
-	bob.get(bob.post("/approve", url.Values{"request": {id}}).redirected(t)).want(t, 200, "expired or was already decided")
+	bob.get(bob.post("/approve", url.Values{"request": {id}}).redirected(t)).want(t, 200, "expired or has already been answered")
 	if got := poll(); got != "authorization_pending" {
 		t.Errorf("after bob tried: %v", got)
 	}

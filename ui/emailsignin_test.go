@@ -65,7 +65,7 @@ func TestEmailSignInByCode(t *testing.T) {
 	stranger.get("/sign-in/email")
 	stranger.post(signInEmailCodePath, with(page.hidden(), "code", code)).want(t, 404) // another browser's request
 	for range 4 {
-		b.post(signInEmailCodePath, with(page.hidden(), "code", "00000000")).want(t, 403, "not correct")
+		b.post(signInEmailCodePath, with(page.hidden(), "code", "00000000")).want(t, 403, "incorrect")
 	}
 	b.post(signInEmailCodePath, with(page.hidden(), "code", code)).redirectedTo(t, "/account?signed_in=1")
 	b.get("/account").want(t, 200, "alice")
@@ -134,7 +134,7 @@ func TestEmailSignInRevealsNothing(t *testing.T) {
 		if page.StatusCode != 200 || body != first {
 			t.Errorf("%.20q: status %d:\n%s", name, page.StatusCode, page.body)
 		}
-		b.post(signInEmailCodePath, with(page.hidden(), "code", "12345678")).want(t, 403, "not correct")
+		b.post(signInEmailCodePath, with(page.hidden(), "code", "12345678")).want(t, 403, "incorrect")
 	}
 	if m := w.received(); m.To != "alice@example.com" {
 		t.Errorf("a message went to %s", m.To)

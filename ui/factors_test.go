@@ -60,7 +60,7 @@ func TestSecondFactorFromSetUpToSignIn(t *testing.T) {
 	b.get("/account").want(t, 200, "Authenticator app", newTOTPPath)
 	page := b.get(newTOTPPath)
 	key := shownKey.FindStringSubmatch(page.body)[1]
-	b.post(newTOTPPath, with(page.hidden(), "code", "000000", "name", "<b>Phone")).want(t, 403, "not correct", key, "&lt;b&gt;Phone")
+	b.post(newTOTPPath, with(page.hidden(), "code", "000000", "name", "<b>Phone")).want(t, 403, "incorrect", key, "&lt;b&gt;Phone")
 	if user, _ := w.accounts.User(t.Context(), "a"); len(user.Authenticators) > 0 {
 		t.Error("an authenticator counts before it is confirmed")
 	}
@@ -97,9 +97,9 @@ func TestSecondFactorFromSetUpToSignIn(t *testing.T) {
 		browser.get(factorPath).want(t, 200, proveTOTPPath, proveRecoveryCodePath)
 	}
 	code := codeOf(t, key, 1)
-	again.post(proveTOTPPath, url.Values{"code": {"123 456"}}).want(t, 403, "not correct")
+	again.post(proveTOTPPath, url.Values{"code": {"123 456"}}).want(t, 403, "incorrect")
 	again.post(proveTOTPPath, url.Values{"code": {code}}).redirectedTo(t, "/account?signed_in=1")
-	second.post(proveTOTPPath, url.Values{"code": {code}}).want(t, 403, "used already")
+	second.post(proveTOTPPath, url.Values{"code": {code}}).want(t, 403, "already been used")
 	second.get("/account").redirectedTo(t, "/sign-in")
 	second.post(proveRecoveryCodePath, url.Values{"code": {codes[0][1]}}).redirectedTo(t, "/account?signed_in=1")
 	second.get("/account").want(t, 200, "9 codes are left")

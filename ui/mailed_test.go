@@ -133,11 +133,11 @@ func TestResetByCode(t *testing.T) {
 	code := codeIn(t, w.received())
 	// The stranger knows neither code, not even that of the other request.
 	for range 5 {
-		stranger.post("/reset", with(strangers.hidden(), "code", "0000 0000", "new", newPassword)).want(t, 403, "not correct")
+		stranger.post("/reset", with(strangers.hidden(), "code", "0000 0000", "new", newPassword)).want(t, 403, "incorrect")
 	}
 	stranger.post("/reset", with(strangers.hidden(), "code", code, "new", newPassword)).want(t, 404)
 	stranger.post("/reset", with(page.hidden(), "code", code, "new", newPassword)).want(t, 404) // another browser's request
-	alice.post("/reset", with(page.hidden(), "code", "1111 1111", "new", newPassword)).want(t, 403, "not correct")
+	alice.post("/reset", with(page.hidden(), "code", "1111 1111", "new", newPassword)).want(t, 403, "incorrect")
 	alice.post("/reset", with(page.hidden(), "code", code, "new", "alice")).want(t, 400)
 	alice.post("/reset", with(page.hidden(), "code", " "+strings.ReplaceAll(code, " ", "-"), "new", newPassword)).want(t, 200, "has been changed")
 	alice.signIn("alice", newPassword).redirectedTo(t, "/account?signed_in=1")
@@ -179,8 +179,8 @@ func TestResetInAnotherBrowser(t *testing.T) {
 	if strings.Contains(page.body, codeIn(t, message)) || strings.Contains(page.body, `value="alice"`) {
 		t.Error("the page of the link shows the code or the username")
 	}
-	phone.post("/reset", with(page.hidden(), "new", newPassword)).want(t, 403, "not correct")
-	phone.post("/reset", with(page.hidden(), "code", "00000000", "new", newPassword)).want(t, 403, "not correct")
+	phone.post("/reset", with(page.hidden(), "new", newPassword)).want(t, 403, "incorrect")
+	phone.post("/reset", with(page.hidden(), "code", "00000000", "new", newPassword)).want(t, 403, "incorrect")
 	phone.post("/reset", with(page.hidden(), "code", codeIn(t, message), "new", newPassword)).want(t, 200, "has been changed")
 	asked.get("/account").redirectedTo(t, "/sign-in")
 	phone.get("/account").redirectedTo(t, "/sign-in")
@@ -289,7 +289,7 @@ func TestResetInSeveralTabs(t *testing.T) {
 	if page := b.get(w.linkIn(first)); strings.Contains(page.body, "another browser") {
 		t.Error("the link of the first tab is taken for one of another browser")
 	}
-	b.post("/reset", with(second.hidden(), "code", codeIn(t, first), "new", newPassword)).want(t, 403, "not correct")
+	b.post("/reset", with(second.hidden(), "code", codeIn(t, first), "new", newPassword)).want(t, 403, "incorrect")
 	page := b.get(w.linkIn(first))
 	b.post("/reset", with(page.hidden(), "new", newPassword)).want(t, 200)
 }
@@ -362,7 +362,7 @@ func TestSignUpVerifiesTheAddress(t *testing.T) {
 	if strings.Contains(message.Text, "carol,") {
 		t.Error("a message to an address that is not verified contains the name that a stranger may have chosen")
 	}
-	b.post("/account/email/code", with(code.hidden(), "code", "00000000")).want(t, 403, "not correct")
+	b.post("/account/email/code", with(code.hidden(), "code", "00000000")).want(t, 403, "incorrect")
 	b.post("/account/email/code", with(code.hidden(), "code", codeIn(t, message))).redirectedTo(t, "/account")
 	b.get("/account").want(t, 200, "Your email address is confirmed", "Confirmed")
 	carol, err = w.store.UserByIdentifier(t.Context(), "carol@example.com")
@@ -498,7 +498,7 @@ func TestDeclaredAddress(t *testing.T) {
 	b.signIn("alice", password)
 	w.noMessage() // the address is not confirmed
 	b.get("/account").want(t, 200, "Not confirmed")
-	b.post("/account/email", url.Values{"email": {"other@example.com"}, "current": {password}}).want(t, 400, "The operator of this service manages")
+	b.post("/account/email", url.Values{"email": {"other@example.com"}, "current": {password}}).want(t, 400, "The people who run this service manage")
 	b.post("/account/email", url.Values{"email": {"alice@example.com"}, "current": {password}})
 	b.post("/confirm-email", b.get(w.linkIn(w.received())).hidden()).redirectedTo(t, "/account")
 	w.noMessage()
@@ -575,7 +575,7 @@ func TestSignUpByDomain(t *testing.T) {
 	form := b.get(b.post("/sign-up/email", with(page.hidden(), "email", "carol@EXAMPLE.com")).redirected(t))
 	form.want(t, 200, "Code from the email", "Username")
 	message := w.received()
-	b.post("/sign-up", with(form.hidden(), "username", "carol", "password", password, "code", "00000000")).want(t, 403, "not correct")
+	b.post("/sign-up", with(form.hidden(), "username", "carol", "password", password, "code", "00000000")).want(t, 403, "incorrect")
 	b.post("/sign-up", with(form.hidden(), "username", "carol", "password", password, "code", codeIn(t, message))).redirectedTo(t, "/account")
 	if user, err := w.store.UserByIdentifier(t.Context(), "carol@example.com"); err != nil || user.Username != "carol" || !user.EmailVerified() {
 		t.Errorf("the user is %+v, %v", user, err)
@@ -588,7 +588,7 @@ func TestSignUpByDomain(t *testing.T) {
 	other := w.newBrowser()
 	page = other.get(w.linkIn(message))
 	page.want(t, 200, "requested in another browser", "Code from the email")
-	other.post("/sign-up", with(page.hidden(), "username", "thief", "password", password)).want(t, 403, "not correct")
+	other.post("/sign-up", with(page.hidden(), "username", "thief", "password", password)).want(t, 403, "incorrect")
 	page = d.get(w.linkIn(message))
 	d.post("/sign-up", with(page.hidden(), "username", "dave", "password", password)).redirectedTo(t, "/account")
 	// An address that has an account gets the same pages.

@@ -367,7 +367,7 @@ func TestPasskeysAreNamedAndLimited(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.post(passkeysPath, url.Values{"response": {string(answer)}}).want(t, http.StatusBadRequest, "as many passkeys as are allowed")
+	b.post(passkeysPath, url.Values{"response": {string(answer)}}).want(t, http.StatusBadRequest, "maximum number of passkeys")
 	if n := len(w.alicesPasskeys()); n != identity.MaxPasskeys {
 		t.Errorf("there are %d passkeys", n)
 	}

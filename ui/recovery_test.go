@@ -165,8 +165,8 @@ func (w *world) linkOf(link *regexp.Regexp) (path, to string) {
 func (b *browserClient) beginsRecovery(w *world) {
 	b.t.Helper()
 	page := b.get(b.post(recoveryPath, url.Values{"identifier": {"alice"}}).redirected(b.t))
-	page.want(b.t, 200, "we have sent a message")
-	b.post(beginRecoveryPath, with(page.hidden(), "code", "00000000")).want(b.t, http.StatusForbidden, "not correct")
+	page.want(b.t, 200, "we have sent an email")
+	b.post(beginRecoveryPath, with(page.hidden(), "code", "00000000")).want(b.t, http.StatusForbidden, "incorrect")
 	b.post(beginRecoveryPath, with(page.hidden(), "code", w.receivedWithCode())).want(b.t, 200, "The recovery has started")
 }
 

@@ -140,7 +140,7 @@ func TestRestoredAddressKeepsSecondFactor(t *testing.T) {
 		owner.setsUpTOTP()
 		b := w.newBrowser()
 		page := b.get(undoEmailPath + "?token=" + token)
-		page.want(t, 200, former, "With your password")
+		page.want(t, 200, former, "enter your password. Otherwise")
 		form := page.hidden()
 		if knows {
 			form.Set("password", password)
