@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"html/template"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -83,6 +84,54 @@ func TestFilesAreSorted(t *testing.T) {
 	}
 }
 
+// Texts are written as the language is: with its spaces and punctuation, and with one form of address
+// and one term for each thing. A translation that mixes them reads as if two people had written it.
+func TestTextsAreWrittenInOneStyle(t *testing.T) {
+	wide := regexp.MustCompile(`[\p{Han}\p{Hiragana}\p{Katakana}}”」）>][,;:!?]|[,;:!?][\p{Han}\p{Hiragana}\p{Katakana}]|[,;:!?]$`)
+	wrong := map[string]*regexp.Regexp{
+		"":        regexp.MustCompile(`"|\.\.\.|  |[^\n] \n|[a-z] [,.]`),
+		"de":      regexp.MustCompile(`\b(du|dein\w*|dich|dir|Nutzer\w*)\b`),
+		"fr":      regexp.MustCompile(`« | [;:!?»]|\b(tu|ton|toi)\b`),
+		"es":      regexp.MustCompile(`\b([Uu]sted|[Ii]nicie|[Ii]nténtelo|su (contraseña|sesión))\b`),
+		"pt":      regexp.MustCompile(`palavra-passe|ecrã|utilizador|telemóvel|\bgestor\b`),
+		"it":      regexp.MustCompile(`e-mail|\b[Ii]l \{(date|time)\}`), // “l’8 marzo”, but “il 9 marzo”
+		"nl":      regexp.MustCompile(`\b([Uu]|[Uu]w|toepassing\w*|aanmeld\w*)\b`),
+		"pl":      regexp.MustCompile(`ł[eo]ś(\P{L}|$)`), // verbs that have a gender
+		"ja":      wide,
+		"zh-Hans": regexp.MustCompile(wide.String() + `|[帐戶户](号|戶|户)`),
+		"zh-Hant": regexp.MustCompile(wide.String() + `|通行密鑰|帳號`),
+	}
+	for _, l := range All() {
+		for _, key := range English.Keys() {
+			text := l.Text(withNames(l, key))
+			if text != strings.TrimSpace(text) && key != "list.separator" {
+				t.Errorf("%s.json: %s begins or ends with a space: %q", l.Tag, key, text)
+			}
+			for _, r := range []*regexp.Regexp{wrong[""], wrong[l.Tag]} {
+				if r == nil || key == "list.separator" {
+					continue
+				}
+				if found := r.FindString(text); found != "" {
+					t.Errorf("%s.json: %s has %q: %s", l.Tag, key, found, text)
+				}
+			}
+		}
+	}
+}
+
+// withNames returns a text whose arguments are their own names in braces.
+func withNames(l *Language, key string) *Text {
+	text := New(key)
+	for _, name := range l.Arguments(key) {
+		if name == "count" {
+			text.Args = append(text.Args, name, 5)
+			continue
+		}
+		text.Args = append(text.Args, name, "{"+name+"}")
+	}
+	return text
+}
+
 func TestMatch(t *testing.T) {
 	for header, want := range map[string]string{"en-US,en;q=0.9": "en", "fi": ""} {
 		have := ""
@@ -127,6 +176,16 @@ func TestText(t *testing.T) {
 		}
 	}
 	if have, want := l.Text(New("count", "n", 0, "name", "آدا")), "none of \u2068آدا\u2069"; have != want {
+		t.Errorf("%q, want %q", have, want)
+	}
+	right := &Language{Tag: "ar", rightToLeft: true, messages: l.messages}
+	right.load.Do(func() {})
+	for _, name := range []string{"Ada", "ABC شركة"} { // without the isolate, the parts of the second change places
+		if have, want := right.Text(New("name", "name", name)), "Hello \u2068"+name+"\u2069, go on."; have != want {
+			t.Errorf("%q, want %q", have, want)
+		}
+	}
+	if have, want := l.Text(New("name", "name", "a\u202eb")), "Hello \u2068a\u202eb\u2069, go on."; have != want {
 		t.Errorf("%q, want %q", have, want)
 	}
 	if have, want := l.DateTime(time.Date(2026, time.March, 1, 9, 5, 0, 0, time.UTC)), "1 March 2026, 09:05 UTC"; have != want {

@@ -25,8 +25,8 @@ func Plain(s string) *Text { return &Text{Args: []any{s}} }
 // Tag is what a tag in a message means: markup before and after its content.
 type Tag struct{ Before, After template.HTML }
 
-// Text returns a message as plain text. Names in another writing direction are isolated from the
-// text around them.
+// Text returns a message as plain text. Arguments that could change the order of the text around them
+// are isolated from it (Unicode Standard Annex #9, section 2.4).
 func (l *Language) Text(t *Text) string {
 	if t == nil {
 		return ""
@@ -123,7 +123,7 @@ func (w *writer) value(value any) error {
 		switch {
 		case w.html:
 			w.b.WriteString("<bdi>" + template.HTMLEscapeString(v) + "</bdi>")
-		case w.language.RightToLeft() != strings.ContainsFunc(v, rightToLeft) && v != "":
+		case v != "" && (w.language.RightToLeft() || strings.ContainsFunc(v, rightToLeft)):
 			w.b.WriteString("\u2068" + v + "\u2069") // first strong isolate, pop directional isolate
 		default:
 			w.b.WriteString(v)
@@ -147,8 +147,11 @@ func (w *writer) plain(s string) {
 	w.b.WriteString(s)
 }
 
+// rightToLeft reports whether a character can change the order of the text around it: letters and
+// digits that are written from right to left, and invisible characters that control the direction.
 func rightToLeft(r rune) bool {
-	return unicode.In(r, unicode.Arabic, unicode.Hebrew, unicode.Syriac, unicode.Thaana)
+	return unicode.In(r, unicode.Arabic, unicode.Hebrew, unicode.Syriac, unicode.Thaana, unicode.Nko, unicode.Adlam,
+		unicode.Hanifi_Rohingya, unicode.Mandaic, unicode.Samaritan, unicode.Bidi_Control) || '٠' <= r && r <= '٩'
 }
 
 // arg returns the value of an argument; nil if it is not given.
