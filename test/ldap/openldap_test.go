@@ -141,7 +141,7 @@ func TestAccountStates(t *testing.T) {
 		if status != http.StatusForbidden {
 			t.Errorf("%s: status %d", name, status)
 		}
-		if strings.Contains(body, "expired, or must be changed") != (name == "reset") {
+		if strings.Contains(body, "expired or must be changed") != (name == "reset") {
 			t.Errorf("%s: the page says nothing, or too much, about the password", name)
 		}
 	}

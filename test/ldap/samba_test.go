@@ -160,10 +160,10 @@ func TestActiveDirectory(t *testing.T) {
 	if signedIn(t, issuer, `EXAMPLE\ada`, "") || signedIn(t, issuer, `EXAMPLE\bob`, "wrong") {
 		t.Error("signed in without the password")
 	}
-	if status, _, body := newBrowser(t, issuer).signIn(`EXAMPLE\mustchange`, adPassword); status != http.StatusForbidden || !strings.Contains(body, "expired, or must be changed") {
+	if status, _, body := newBrowser(t, issuer).signIn(`EXAMPLE\mustchange`, adPassword); status != http.StatusForbidden || !strings.Contains(body, "expired or must be changed") {
 		t.Errorf("a password that must be changed: %d", status)
 	}
-	if _, _, body := newBrowser(t, issuer).signIn(`EXAMPLE\mustchange`, "wrong"); strings.Contains(body, "expired, or must be changed") {
+	if _, _, body := newBrowser(t, issuer).signIn(`EXAMPLE\mustchange`, "wrong"); strings.Contains(body, "expired or must be changed") {
 		t.Error("a wrong password tells that the right one must be changed")
 	}
 	claims, amr, err := authorize(t, issuer, "wiki", `EXAMPLE\ada`, adPassword)
