@@ -30,7 +30,7 @@ func TestEverythingOfAUserIsRevoked(t *testing.T) {
 				t.Fatal(err)
 			}
 		},
-		"by e-mail address through the endpoint": func(*identity.User) {
+		"by email address through the endpoint": func(*identity.User) {
 			wantRevoked(t, s, `{"sub_id":{"format":"email","email":"ADA@example.com"}}`)
 		},
 		"by sub through the endpoint": func(ada *identity.User) {

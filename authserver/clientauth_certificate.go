@@ -171,7 +171,7 @@ func hasSANIP(certificate *x509.Certificate, value string) bool {
 
 func checkSANEmail(value string) error {
 	if local, domain, found := strings.Cut(value, "@"); !found || local == "" || domain == "" || strings.ContainsAny(value, " \t\r\n<>") {
-		return errors.New("it is not an e-mail address")
+		return errors.New("it is not an email address")
 	}
 	return nil
 }

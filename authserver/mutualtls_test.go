@@ -199,7 +199,7 @@ func TestCA14_SubjectsOfCertificates(t *testing.T) {
 		{"another DNS name", "dns", x509.Certificate{DNSNames: []string{"client.example.com.evil.example"}}, false},
 		{"a wildcard", "dns", x509.Certificate{DNSNames: []string{"*.example.com"}}, false},
 		{"the DNS name as common name", "dns", x509.Certificate{Subject: pkix.Name{CommonName: "client.example.com"}}, false},
-		{"the DNS name as e-mail address", "dns", x509.Certificate{EmailAddresses: []string{"client.example.com"}}, false},
+		{"the DNS name as email address", "dns", x509.Certificate{EmailAddresses: []string{"client.example.com"}}, false},
 		{"the DNS name as URI", "dns", x509.Certificate{URIs: []*url.URL{mustURL(t, "https://client.example.com")}}, false},
 
 		{"the URI", "uri", x509.Certificate{URIs: []*url.URL{mustURL(t, "spiffe://example.com/Client")}}, true},
@@ -211,10 +211,10 @@ func TestCA14_SubjectsOfCertificates(t *testing.T) {
 		{"the IP address as DNS name", "ip", x509.Certificate{DNSNames: []string{"192.0.2.7"}}, false},
 		{"the IPv6 address", "ip6", x509.Certificate{IPAddresses: addresses("2001:db8:0::7")}, true},
 
-		{"the e-mail address", "email", x509.Certificate{EmailAddresses: []string{"Client@EXAMPLE.com"}}, true},
+		{"the email address", "email", x509.Certificate{EmailAddresses: []string{"Client@EXAMPLE.com"}}, true},
 		{"a local part in other case", "email", x509.Certificate{EmailAddresses: []string{"client@example.com"}}, false},
 		{"another domain", "email", x509.Certificate{EmailAddresses: []string{"Client@example.com.evil.example"}}, false},
-		{"an e-mail address in the subject", "email", x509.Certificate{Subject: pkix.Name{CommonName: "Client@example.com"}}, false},
+		{"an email address in the subject", "email", x509.Certificate{Subject: pkix.Name{CommonName: "Client@example.com"}}, false},
 		{"no alternative name", "email", x509.Certificate{Subject: name}, false},
 	} {
 		a := s.ownToken(test.client, ca.forClient(t, test.certificate))
@@ -617,7 +617,7 @@ func TestMutualTLSClientMetadata(t *testing.T) {
 		{"a DNS name", "ok", one(func(c *record.Client) { c.TLSClientAuthSANDNS = "client.example.com" })},
 		{"a URI", "ok", one(func(c *record.Client) { c.TLSClientAuthSANURI = "urn:example:client" })},
 		{"an IP address", "ok", one(func(c *record.Client) { c.TLSClientAuthSANIP = "2001:db8::1" })},
-		{"an e-mail address", "ok", one(func(c *record.Client) { c.TLSClientAuthSANEmail = "a@example.com" })},
+		{"an email address", "ok", one(func(c *record.Client) { c.TLSClientAuthSANEmail = "a@example.com" })},
 		{"no subject", "", one(func(*record.Client) {})},
 		{"two subjects", "tls_client_auth_san_dns", one(func(c *record.Client) {
 			c.TLSClientAuthSubjectDN, c.TLSClientAuthSANDNS = "CN=client", "client.example.com"

@@ -312,7 +312,7 @@ func (d *Declarations) validateUsers(report reporter) {
 		}
 		for _, identifier := range stored.Identifiers() {
 			if owner, taken := owners[identifier]; taken {
-				report(path, "%q already identifies %s: usernames and e-mail addresses must be unique", identifier, owner)
+				report(path, "%q already identifies %s: usernames and email addresses must be unique", identifier, owner)
 			}
 			owners[identifier] = path
 		}

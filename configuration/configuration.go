@@ -83,7 +83,7 @@ type Configuration struct {
 	// that the source no longer declares are retired. If Source is empty, nothing is retired.
 	Source string `json:"source,omitempty"`
 	// SignUp lets users create their own accounts. SignUpRequires is what they need: SignUpInvitation,
-	// SignUpEmailDomain, or nothing. SignUpEmailDomains are the domains of their e-mail addresses.
+	// SignUpEmailDomain, or nothing. SignUpEmailDomains are the domains of their email addresses.
 	SignUp             bool     `json:"sign_up,omitempty"`
 	SignUpRequires     string   `json:"sign_up_requires,omitempty"`
 	SignUpEmailDomains []string `json:"sign_up_email_domains,omitempty"`

@@ -163,7 +163,7 @@ func TestRE35_ConfigurationMistakes(t *testing.T) {
 		{"user without a username", "users:\n  - name: Ada\n", `valetkey.yaml:2: users[0]: username: `},
 		{"password and hash", "users:\n  - username: ada\n    password: engine no. 1\n    password_hash: $2b$10$abcdefghijklmnopqrstuv\n", `valetkey.yaml:4: users[0].password_hash: `},
 		{"md5", "users:\n  - username: ada\n    password_hash: 5f4dcc3b5aa765d61d8327deb882cf99\n", `neither argon2id`},
-		{"e-mail address of another user", "users:\n  - username: ada\n    email: eve@example.com\n  - username: EVE@example.com\n", `valetkey.yaml:4: users[1]: `},
+		{"email address of another user", "users:\n  - username: ada\n    email: eve@example.com\n  - username: EVE@example.com\n", `valetkey.yaml:4: users[1]: `},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c, err := parse("valetkey.yaml", []byte(test.file), true)

@@ -61,7 +61,7 @@ type User struct {
 	// Subject is the subject identifier (OpenID Connect Core, section 2) of a new user. It never
 	// changes. If it is empty, a random one is created.
 	Subject string `json:"sub,omitempty"`
-	// Adopt takes over a signed-up account with this username or e-mail address. Everything that
+	// Adopt takes over a signed-up account with this username or email address. Everything that
 	// was issued to its owner ends, and the password is removed.
 	Adopt         bool   `json:"adopt,omitempty"`
 	Password      string `json:"password,omitempty"`

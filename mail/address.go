@@ -20,7 +20,7 @@ var (
 	ErrLocalPart = errors.New("only letters without accents, digits and punctuation may be in front of the @")
 )
 
-// ParseAddress returns an e-mail address in its normal form: without spaces around it, and with
+// ParseAddress returns an email address in its normal form: without spaces around it, and with
 // the domain in lower case and in Unicode. It refuses everything that is not a plain address:
 // display names, comments, quoted names, address literals and line breaks. The error is suitable
 // for end users.

@@ -23,7 +23,7 @@ func (a *API) registerUserChanges() {
 	register(a, api.UsersWrite, operation{id: "delete-user", method: http.MethodDelete, path: "/users/{sub}", summary: "Delete a user and everything that belongs to them"}, a.deleteUser)
 	register(a, api.RolesWrite, operation{id: "set-user-role", method: http.MethodPut, path: "/users/{sub}/role", summary: "Set what a user may manage"}, a.setUserRole)
 	register(a, api.UsersWrite, operation{id: "remove-user-method", method: http.MethodDelete, path: "/users/{sub}/methods/{id}", summary: "Remove a means to sign in that a user has lost, or a link to another provider, and end everything that was issued to them"}, a.removeMethod)
-	register(a, api.UsersWrite, operation{id: "create-recovery", method: http.MethodPost, path: "/users/{sub}/recovery", summary: "Create a link with which a locked-out user gets back in", status: http.StatusCreated}, a.createRecovery)
+	register(a, api.UsersWrite, operation{id: "create-recovery", method: http.MethodPost, path: "/users/{sub}/recovery", summary: "Create a link for a user who has lost every way to sign in", status: http.StatusCreated}, a.createRecovery)
 	register(a, api.UsersWrite, operation{id: "create-invitation", method: http.MethodPost, path: "/invitations", summary: "Create an invitation to sign up", status: http.StatusCreated}, a.createInvitation)
 }
 
@@ -248,7 +248,7 @@ func (a *API) createRecovery(ctx context.Context, p *principal, in *createRecove
 		return nil, err
 	}
 	if in.Body.Email != "" {
-		return nil, huma.Error422UnprocessableEntity("email is for invitations: hand the link to the person whom you know")
+		return nil, huma.Error422UnprocessableEntity("email is only for invitations: leave it out, and give the link to the user yourself")
 	}
 	u, err := a.config.Store.User(ctx, in.ID)
 	if err != nil {
@@ -282,7 +282,7 @@ func (a *API) createInvitation(ctx context.Context, _ *principal, in *createInvi
 		return nil, err
 	}
 	if !a.config.Configuration.SignUp {
-		return nil, huma.Error409Conflict("the link would lead nowhere: invitations need sign_up: true in the configuration; with sign_up_requires: invitation, nobody can sign up without one")
+		return nil, huma.Error409Conflict("nobody could use the invitation: set sign_up: true in the configuration; with sign_up_requires: invitation, nobody can sign up without one")
 	}
 	now := time.Now()
 	out := &linkOutput{api.Link{ExpiresAt: now.Add(lifetime).UTC()}}

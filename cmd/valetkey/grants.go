@@ -18,7 +18,7 @@ type grantsCommand struct {
 }
 
 type grantsListCommand struct {
-	User   string `help:"Of this user: username, e-mail address or sub." placeholder:"NAME" xor:"of" required:""`
+	User   string `help:"Of this user: username, email address or sub." placeholder:"NAME" xor:"of" required:""`
 	Client string `help:"To this client." placeholder:"CLIENT_ID" xor:"of" required:""`
 	target `embed:""`
 }

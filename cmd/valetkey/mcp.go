@@ -25,7 +25,7 @@ type mcpCommand struct {
 
 // Help is shown by "valetkey mcp --help".
 func (mcpCommand) Help() string {
-	return "An MCP server over the management API, for an agent of yours. On standard input and output it acts as you, with the login of \"valetkey login\"; " +
+	return "An MCP server over the management API, for your agent. On standard input and output it acts as you, with the login of \"valetkey login\"; " +
 		"a login with fewer scopes limits it. Over HTTP, callers sign in to the server themselves, and get what their role allows.\n\n" +
 		"No tool returns a secret or gives permissions. Results contain texts that users and strangers chose.\n\n" +
 		"Examples:\n  valetkey mcp\n  valetkey mcp --server https://login.example.com --listen 127.0.0.1:9444 --url https://mcp.example.com/mcp"

@@ -18,7 +18,7 @@ type migrateCommand struct {
 func (migrateCommand) Help() string {
 	return "A server migrates its database when it starts. This command does the same without serving, for example before the nodes of a cluster are replaced. " +
 		"Nodes of the previous version keep running on the migrated database.\n\n" +
-		"With --dry-run, the migrations are tried where they disturb nobody: on PostgreSQL in a schema of its own without rows, on SQLite on a copy of the database. " +
+		"With --dry-run, the migrations are tried where they affect nobody: on PostgreSQL in a schema of its own without rows, on SQLite on a copy of the database. " +
 		"It needs no master key. The exit code is 3 if migrations are missing, and 0 if there are none.\n\n" +
 		"Examples:\n  valetkey migrate --dry-run --config valetkey.yaml\n  valetkey migrate --config valetkey.yaml"
 }

@@ -148,7 +148,7 @@ func (registrationRevokeCommand) Help() string {
 func (c *registrationRevokeCommand) Run(ctx context.Context, o *output) error {
 	err := c.revoke(ctx)
 	if errors.Is(err, storage.ErrNotFound) || api.StatusOf(err) == http.StatusNotFound {
-		return fmt.Errorf("there is no valid initial access token %s", c.ID)
+		return fmt.Errorf("there is no valid initial access token %s: \"valetkey registration tokens\" lists them", c.ID)
 	}
 	if err != nil {
 		return err

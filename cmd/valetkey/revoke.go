@@ -11,7 +11,7 @@ import (
 )
 
 type revokeCommand struct {
-	User           string `help:"Username or e-mail address." required:"" placeholder:"NAME"`
+	User           string `help:"Username or email address." required:"" placeholder:"NAME"`
 	serverDatabase `embed:""`
 }
 

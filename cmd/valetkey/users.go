@@ -25,7 +25,7 @@ type usersCommand struct {
 	Enable       usersEnableCommand       `cmd:"" help:"Enable a user again."`
 	Delete       usersDeleteCommand       `cmd:"" help:"Delete a user permanently."`
 	Invite       usersInviteCommand       `cmd:"" help:"Invite a person to create an account."`
-	Recover      usersRecoverCommand      `cmd:"" help:"Print a link with which a user who has lost everything gets back in."`
+	Recover      usersRecoverCommand      `cmd:"" help:"Print a link for a user who has lost every way to sign in."`
 	RemoveMethod usersRemoveMethodCommand `cmd:"" name:"remove-method" help:"Remove a way to sign in that a user has lost."`
 	SetPassword  usersSetPasswordCommand  `cmd:"" name:"set-password" help:"Set a user's password and end the user's sessions and tokens."`
 }
@@ -173,7 +173,7 @@ func (t table) row(values ...string) {
 
 // oneUser selects the user that a command works on.
 type oneUser struct {
-	Name   string `arg:"" help:"Username, e-mail address or sub."`
+	Name   string `arg:"" help:"Username, email address or sub."`
 	target `embed:""`
 }
 

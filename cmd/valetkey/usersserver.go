@@ -16,7 +16,7 @@ import (
 // newChange returns a change that can be sent again.
 func newChange() api.Change { return api.Change{IdempotencyKey: rand.Text()} }
 
-// userOfServer returns the user with a username, e-mail address or sub. As in a database, names come
+// userOfServer returns the user with a username, email address or sub. As in a database, names come
 // first.
 func userOfServer(ctx context.Context, connection *api.Connection, name string) (*api.User, error) {
 	for user, err := range connection.AllUsers(ctx, api.List{Filter: url.Values{"q": {name}}}) {

@@ -60,13 +60,13 @@ var (
 	UserCodeRemoved      = add("user_code.removed", info, user, "a user removed that code")
 	PasswordRehashed     = add("password.rehashed", info, user, "an imported or outdated password hash was replaced at a sign-in")
 
-	BreachedPasswordsFailed = sampled("password.breach_check_failed", warn, []string{"cause"}, "the service for breached passwords failed; a new password was accepted without it")
+	BreachedPasswordsFailed = sampled("password.breach_check_failed", warn, []string{"cause"}, "the service for breached passwords failed; a new password was accepted without asking it")
 
-	SignInRequested        = sampled("sign_in.requested", info, join(user, []string{"unknown_account", "reason", "address"}), "a message with which a user can sign in was requested; if there is a reason, no message was sent")
-	PasswordResetRequested = sampled("password.reset_requested", info, join(user, []string{"unknown_account", "reason", "address"}), "a new password was requested; if there is a reason, no message was sent")
-	PasswordReset          = add("password.reset", warn, user, "a user chose a new password with a message; all sessions and tokens ended")
+	SignInRequested        = sampled("sign_in.requested", info, join(user, []string{"unknown_account", "reason", "address"}), "an email with which a user can sign in was requested; if there is a reason, none was sent")
+	PasswordResetRequested = sampled("password.reset_requested", info, join(user, []string{"unknown_account", "reason", "address"}), "an email with which a user can choose a new password was requested; if there is a reason, none was sent")
+	PasswordReset          = add("password.reset", warn, user, "a user chose a new password with an email; all sessions and tokens ended")
 	RecoveryCodeUsed       = add("recovery_code.used", warn, join(user, []string{"left"}), "a user signed in with a recovery code")
-	EmailVerified          = add("email.verified", info, user, "a user proved an email address, which is now that of the account")
+	EmailVerified          = add("email.verified", info, user, "a user confirmed an email address, which is now the address of the account")
 	EmailReleased          = add("email.released", warn, user, "an account lost an email address that it never verified, because its owner verified it for another account")
 	EmailRestored          = add("email.restored", warn, user, "a user undid a change of the email address; all sessions and tokens ended")
 
@@ -74,9 +74,9 @@ var (
 	PasskeySignCount = add("passkey.sign_count", warn, join(user, []string{"authenticator", "refused"}), "the signature counter of a passkey did not increase, so someone may have a copy of its key; the sign-in is refused if the passkey cannot be copied by its authenticator")
 	MethodRemoved    = add("method.removed", warn, join(user, []string{"method", "authenticator"}), "a user removed a way to sign in")
 
-	MethodChangeUndone = add("method.change_undone", warn, join(user, []string{"changes"}), "a user undid a change of how they sign in with the link of a notice; all sessions and tokens ended")
-	UserRecovered      = add("user.recovered", warn, user, "a user got back in with a link from an operator or after the delay of a recovery by mail, and all ways to sign in were replaced by a new password; or with a message and a recovery code. All sessions and tokens ended")
-	RecoveryRequested  = sampled("recovery.requested", info, join(user, []string{"unknown_account", "reason", "address"}), "a message with which a user can begin a recovery by mail was requested; if there is a reason, no message was sent")
+	MethodChangeUndone = add("method.change_undone", warn, join(user, []string{"changes"}), "a user undid a change to how they sign in, with the link in a notice; all sessions and tokens ended")
+	UserRecovered      = add("user.recovered", warn, user, "a user recovered the account: with a link from an operator or after the delay of a recovery by mail, and all ways to sign in were replaced by a new password; or with an email and a recovery code. All sessions and tokens ended")
+	RecoveryRequested  = sampled("recovery.requested", info, join(user, []string{"unknown_account", "reason", "address"}), "an email with which a user can begin a recovery by mail was requested; if there is a reason, none was sent")
 	RecoveryBegun      = add("recovery.begun", warn, user, "a user who reads the mailbox of an account began a recovery; it can be completed after a delay, and stopped until then")
 	RecoveryStopped    = add("recovery.stopped", warn, user, "a user stopped a recovery by mail")
 	RecoveryReady      = add("recovery.ready", warn, user, "the delay of a recovery by mail is over; the link that completes it was sent")
@@ -95,8 +95,8 @@ var (
 	ExternalUnlinked  = add("external.unlinked", info, join(user, []string{"provider"}), "a user removed the link to a user of another provider")
 	ExternalRefused   = sampled("external.refused", warn, join(user, []string{"provider", "reason", "address"}), "a user of another provider could not sign in")
 	ExternalSignedOut = add("external.signed_out", info, join(user, []string{"provider", "sessions"}), "another provider ended sessions of a user, with a logout token or at the end of its own session")
-	ExternalSuspended = add("external.suspended", warn, join(user, []string{"provider", "reason"}), "a directory no longer lets a user in, who lost the sessions that began there and, without a password here, everything else")
-	AccountClaimed    = add("account.claimed", warn, join(user, []string{"provider", "address"}), "the owner of an email address that an account had without verification arrived through a trusted provider; the account lost its password, its other methods, its sessions and its grants, and belongs to the owner")
+	ExternalSuspended = add("external.suspended", warn, join(user, []string{"provider", "reason"}), "a directory no longer lets a user in; the sessions that began there ended and, if the user has no password here, all other sessions and tokens too")
+	AccountClaimed    = add("account.claimed", warn, join(user, []string{"provider", "address"}), "an account had an email address that was never confirmed, and the owner of that address signed in with a trusted provider; the account now belongs to the owner, without its former password, other methods, sessions and grants")
 
 	SignUpSucceeded = add("sign_up.succeeded", info, join(user, []string{"address"}), "a user created an account")
 	SignUpThrottled = sampled("sign_up.throttled", warn, []string{"retry_after", "address"}, "a new account was refused because too many were created from the address")
@@ -135,9 +135,9 @@ var (
 	LogoutPostponed = add("logout.postponed", info, join(client, []string{"attempts", "cause"}), "a client could not be notified of a logout; the server will try again")
 	LogoutGivenUp   = add("logout.given_up", warn, join(client, []string{"attempts", "cause"}), "a client could not be notified of a logout; the server will not try again")
 
-	MailSent      = add("mail.sent", info, []string{"message", "sub", "attempts"}, "a mail server accepted a message to a user")
-	MailPostponed = add("mail.postponed", warn, []string{"message", "sub", "attempts", "cause"}, "a message to a user could not be sent; the server will try again")
-	MailFailed    = add("mail.failed", fail, []string{"message", "sub", "attempts", "cause"}, "a message to a user could not be sent; the server will not try again")
+	MailSent      = add("mail.sent", info, []string{"message", "sub", "attempts"}, "a mail server accepted an email to a user")
+	MailPostponed = add("mail.postponed", warn, []string{"message", "sub", "attempts", "cause"}, "an email to a user could not be sent; the server will try again")
+	MailFailed    = add("mail.failed", fail, []string{"message", "sub", "attempts", "cause"}, "an email to a user could not be sent; the server will not try again")
 
 	HookFailed                = add("hook.failed", warn, []string{"hook", "cause"}, "a hook failed several times in a row; requests that need it are refused for a while")
 	HookRecovered             = add("hook.recovered", info, []string{"hook"}, "a hook works again")
@@ -166,7 +166,7 @@ var (
 	UserEnabled               = add("user.enabled", warn, join(user, command), "an operator enabled a user")
 	UserDeleted               = add("user.deleted", warn, join(user, command), "an operator deleted a user")
 	UserPasswordSet           = add("user.password_set", warn, join(user, command), "an operator set the password of a user; all sessions and tokens ended")
-	UserRecoveryLinkCreated   = add("user.recovery_link_created", warn, join(user, command), "an operator created a link with which a user can get back in")
+	UserRecoveryLinkCreated   = add("user.recovery_link_created", warn, join(user, command), "an operator created a link for a user who has lost every way to sign in")
 	UserMethodRemoved         = add("user.method_removed", warn, join(user, []string{"method", "authenticator"}, command), "an operator removed a way to sign in that a user had lost; all sessions and tokens ended")
 	UserInvited               = add("user.invited", info, command, "an operator created an invitation to sign up")
 	UserRevoked               = add("user.revoked", warn, join(user, command), "an operator revoked all sessions, tokens and consents of a user")
@@ -188,7 +188,7 @@ var Members = []struct{ Name, Meaning string }{
 	{"alg", "the algorithm of the key"},
 	{"attempts", "the number of attempts so far"},
 	{"audience", "the audience of the new token"},
-	{"authenticator", "the public id of a means to sign in, such as a passkey"},
+	{"authenticator", "the public id of a sign-in method, such as a passkey"},
 	{"cause", "the underlying error; only the operator sees it"},
 	{"changes", "how many records were changed"},
 	{"client_id", "the client; if it is unknown and the request has no secret, the value from the request"},
@@ -210,7 +210,7 @@ var Members = []struct{ Name, Meaning string }{
 	{"left_out", "the event whose records were omitted"},
 	{"limit", "the limit that could not be counted"},
 	{"method", "a way to sign in: `password`, `passkey`, `totp`, `recovery_code`, `email` or `upstream`"},
-	{"message", "the kind of message, the name of its template"},
+	{"message", "the kind of email, the name of its template"},
 	{"modified", "when the file was last changed"},
 	{"name", "the `client_id`, username, scope or identifier of the record"},
 	{"note", "the operator's note"},

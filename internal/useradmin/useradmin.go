@@ -15,7 +15,7 @@ import (
 	"github.com/valetkey/valetkey/storage/sqldb"
 )
 
-// ErrNotFound means that there is no user with a username, e-mail address or sub.
+// ErrNotFound means that there is no user with a username, email address or sub.
 var ErrNotFound = errors.New("there is no such user")
 
 // User is a user with what belongs to it.
@@ -29,7 +29,7 @@ type User struct {
 	Clients  []string
 }
 
-// Find returns the user with a username, e-mail address or sub. The error is ErrNotFound if there
+// Find returns the user with a username, email address or sub. The error is ErrNotFound if there
 // is none.
 func Find(ctx context.Context, store *sqldb.Store, name string) (*User, error) {
 	accounts, err := accountsOf(store, identity.Recovery{})
@@ -123,7 +123,7 @@ func changeUser(ctx context.Context, store *sqldb.Store, sub string, change func
 	return nil
 }
 
-// Revoke ends every session of a user, by username or e-mail address, and revokes all access that
+// Revoke ends every session of a user, by username or email address, and revokes all access that
 // the user has granted to applications. It takes effect immediately on all servers that use the
 // store, and they notify the applications.
 func Revoke(ctx context.Context, store *sqldb.Store, name string) error {

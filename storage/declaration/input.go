@@ -65,7 +65,7 @@ type User struct {
 	Username string
 	// Subject is the ID of a new user; an existing user must have the same. "": any.
 	Subject string
-	// Adopt takes over a signed-up account with the same username or e-mail address.
+	// Adopt takes over a signed-up account with the same username or email address.
 	Adopt bool
 	// Disabled and Administrator are nil if they are not named.
 	Disabled, Administrator *bool

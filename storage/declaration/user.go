@@ -108,7 +108,7 @@ func (now *usersNow) match(d *User) (old *Row[identity.User], adopted bool, err 
 				continue
 			}
 			if old != nil && old != holder {
-				return nil, false, errors.New("the username and the e-mail address belong to two different accounts")
+				return nil, false, errors.New("the username and the email address belong to two different accounts")
 			}
 			old = holder
 		}

@@ -23,7 +23,7 @@ type Declaration = declaration.Declaration
 // Declare stores records exactly as given, in one transaction, and does not write those that are
 // already stored like that. If source is not "", it retires the records that the same source
 // declared before and no longer declares. A user is identified by the username, and keeps the
-// ID. If another user has the e-mail address or username, it returns
+// ID. If another user has the email address or username, it returns
 // identity.ErrIdentifierTaken. If it returns an error, nothing changes.
 func (s *Store) Declare(ctx context.Context, now time.Time, source string, d Declaration) error {
 	in, err := d.Whole(now, source)
@@ -295,7 +295,7 @@ func (c *declaring) users(writes []declaration.Write[identity.User], state *decl
 	for i := range state.Users {
 		before[state.Users[i].Record.ID] = &state.Users[i].Record
 	}
-	// Two users may swap their e-mail addresses.
+	// Two users may swap their email addresses.
 	for i := range writes {
 		u := &writes[i].Record
 		if old := before[u.ID]; old != nil && !slices.Equal(old.Identifiers(), u.Identifiers()) {

@@ -132,7 +132,7 @@ func Store(t *testing.T, open func(t *testing.T) Database) {
 		{"a client that registered itself is adopted only on request, and keeps nothing of its registration", adoptClient},
 		{"OP-06 a conflict affects only its record", conflicts},
 		{"the declared sub of a user cannot change", declareSubject},
-		{"two declared users can swap their e-mail addresses", swapAddresses},
+		{"two declared users can swap their email addresses", swapAddresses},
 		{"a password that was declared before does not replace the one that the user has chosen since", declaredPassword},
 		{"Declare keeps the ID of a user and matches users by canonical username", declareUser},
 		{"Declare changes nothing if it fails", declareFails},

@@ -50,7 +50,7 @@ func createUser(t *testing.T, s Database) {
 	wantEqual(t, "User", u, must(s.User(t.Context(), "id-1"))(t))
 	wantEqual(t, "UserByIdentifier, username", u, must(s.UserByIdentifier(t.Context(), "alice"))(t))
 	got := must(s.UserByIdentifier(t.Context(), "alice@example.org"))(t)
-	wantEqual(t, "UserByIdentifier, e-mail address", u, got)
+	wantEqual(t, "UserByIdentifier, email address", u, got)
 	got.Claims["email"], got.Authenticators[0].Name = "x", "x"
 	wantEqual(t, "User, after the caller changed its copy", u, must(s.User(t.Context(), "id-1"))(t))
 	wantEqual(t, "UserValidity", u.Validity(), must(s.UserValidity(t.Context(), "id-1"))(t))
@@ -293,8 +293,8 @@ func identifierTaken(t *testing.T, s Database) {
 	create(t, s, alice, bob)
 	for name, u := range map[string]*identity.User{
 		"a username that is taken":                         newUser("3", "ALICE", ""),
-		"an e-mail address that is taken":                  newUser("3", "carol", "Shared@Example.org"),
-		"a username that is another user's e-mail address": newUser("3", "bob@example.org", ""),
+		"an email address that is taken":                  newUser("3", "carol", "Shared@Example.org"),
+		"a username that is another user's email address": newUser("3", "bob@example.org", ""),
 	} {
 		want(t, name, s.CreateUser(t.Context(), u), identity.ErrIdentifierTaken)
 	}
@@ -460,9 +460,9 @@ func declareFails(t *testing.T, s Database) {
 
 	taken := declarationOf("new")
 	taken.Users = append(taken.Users, identity.User{Username: "bob", Claims: map[string]any{"email": "alice@example.org"}})
-	want(t, "Declare with another user's e-mail address", s.Declare(ctx, noon, "file", taken), identity.ErrIdentifierTaken)
+	want(t, "Declare with another user's email address", s.Declare(ctx, noon, "file", taken), identity.ErrIdentifierTaken)
 	taken.Users[1] = identity.User{Username: "alice@example.org"}
-	want(t, "Declare with another user's e-mail address as username", s.Declare(ctx, noon, "file", taken), identity.ErrIdentifierTaken)
+	want(t, "Declare with another user's email address as username", s.Declare(ctx, noon, "file", taken), identity.ErrIdentifierTaken)
 	for name, d := range map[string]declaration.Declaration{
 		"a name twice":     {Scopes: []record.Scope{{Name: "s"}, {Name: "s"}}},
 		"no name":          {Clients: []record.Client{{}}},
