@@ -292,7 +292,7 @@ func identifierTaken(t *testing.T, s Database) {
 	alice, bob := newUser("1", "alice", "shared@example.org"), newUser("2", "bob", "bob@example.org")
 	create(t, s, alice, bob)
 	for name, u := range map[string]*identity.User{
-		"a username that is taken":                         newUser("3", "ALICE", ""),
+		"a username that is taken":                        newUser("3", "ALICE", ""),
 		"an email address that is taken":                  newUser("3", "carol", "Shared@Example.org"),
 		"a username that is another user's email address": newUser("3", "bob@example.org", ""),
 	} {
