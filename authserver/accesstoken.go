@@ -107,7 +107,7 @@ func (ent *entitlement) anchor() string {
 	case ent.subjectAnchor != "":
 		return ent.subjectAnchor
 	case ent.refreshToken != "":
-		return writeAnchor("r", secretKey(ticketkind.RefreshToken, prefixRefreshToken, ent.refreshToken))
+		return writeAnchor("r", ent.refreshKey())
 	case ent.reusedRefreshToken.Kind != "":
 		return writeAnchor("r", ent.reusedRefreshToken.Key)
 	case ent.code.Kind != "":
@@ -116,6 +116,11 @@ func (ent *entitlement) anchor() string {
 		return writeAnchor("a", ent.anchorKey)
 	}
 	return ""
+}
+
+// refreshKey returns the key of the ticket of the refresh token.
+func (ent *entitlement) refreshKey() storage.Key {
+	return secretKey(ticketkind.RefreshToken, prefixRefreshToken, ent.refreshToken)
 }
 
 // jti returns the jti of a JWT: the anchor, the token's own ID, and the IDs of the subject

@@ -144,13 +144,17 @@ func (c *call) authorizationDetails(cl *client) ([]json.RawMessage, error) {
 	return requested, nil
 }
 
-// requestedDetails parses the parameter authorization_details. It returns each object as it was
-// sent, without white space, and decoded.
-func (c *call) requestedDetails() (details []json.RawMessage, objects []map[string]any, err error) {
+// requestedDetails parses the parameter authorization_details, if it was sent. It returns each object as
+// it was sent, without white space, and decoded.
+func (c *call) requestedDetails() ([]json.RawMessage, []map[string]any, error) {
 	text := c.params.get("authorization_details")
 	if text == "" {
 		return nil, nil, nil
 	}
+	return c.parseDetails(text)
+}
+
+func (c *call) parseDetails(text string) (details []json.RawMessage, objects []map[string]any, err error) {
 	if err := jose.ParseJSON([]byte(text), &objects); err != nil {
 		return nil, nil, c.because(&ruleDetailsSyntax, err)
 	}

@@ -452,6 +452,7 @@ func (c *call) verifyScope(request *authorizationRequest) error {
 		// Ignored if no refresh token can be issued (OpenID Connect Core, section 11).
 		requested = requested.Without(oauth.Scope{oauth.ScopeOfflineAccess})
 	}
+	request.scope = slices.Grow(request.scope, len(requested))
 	for _, name := range requested {
 		_, known := catalogue.scopes[name]
 		if !known && openID {

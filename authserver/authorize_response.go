@@ -269,7 +269,7 @@ func (c *call) respond(request *authorizationRequest, response params) error {
 
 func (c *call) respondInQuery(to redirectTarget, response params) error {
 	var b strings.Builder
-	b.Grow(len(to.uri) + 512)
+	b.Grow(len(to.uri) + len("?") + response.size())
 	b.WriteString(to.uri)
 	b.WriteString(querySeparator(to.uri))
 	response.appendTo(&b)
@@ -297,9 +297,10 @@ func (c *call) respondInFragment(to redirectTarget, response params) error {
 // to the new location (RFC 9700, section 4.12).
 func (c *call) redirect(location string) {
 	noStore(c.w)
-	c.w.Header()["Referrer-Policy"] = []string{"no-referrer"}
-	c.w.Header()["Location"] = []string{location}
-	c.w.Header()["Content-Length"] = []string{"0"}
+	h := c.w.Header()
+	h["Referrer-Policy"] = valueNoReferrer
+	h["Location"] = []string{location}
+	h["Content-Length"] = valueZero
 	c.w.WriteHeader(http.StatusSeeOther)
 }
 

@@ -437,7 +437,11 @@ func (r *recent[K, V]) put(key K, value V) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.now) >= cmp.Or(r.limit, maxRecent)/2 || r.now == nil {
-		r.old, r.now = r.now, make(map[K]V)
+		r.old, r.now = r.now, r.old
+		if r.now == nil {
+			r.now = make(map[K]V)
+		}
+		clear(r.now) // keeps its space for the next generation
 	}
 	r.now[key] = value
 }

@@ -21,7 +21,7 @@ func (s *Server) ShiftCode(code string, ahead time.Duration) (string, error) {
 	for i, t := range sealedTimes(&a) {
 		*t += ahead.Milliseconds() / sealedUnits[i]
 	}
-	return s.sealCode(&a)
+	return s.sealCode(a)
 }
 
 // MaxSealedCode is the maximum length of a sealed code.

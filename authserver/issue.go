@@ -68,7 +68,7 @@ func (c *call) issue(ent *entitlement) (*oauth.TokenResponse, error) {
 			a.Confirmation = c.refreshTokenKeys()
 		}
 		ent.refreshTokenExpires = c.refreshTokenExpires(a)
-		ticket, err := a.ticket(secretKey(ticketkind.RefreshToken, prefixRefreshToken, ent.refreshToken), ent.refreshTokenExpires)
+		ticket, err := a.ticket(ent.refreshKey(), ent.refreshTokenExpires)
 		if err != nil {
 			return nil, err
 		}
@@ -179,7 +179,7 @@ func (c *call) recheck(ctx context.Context, ent *entitlement, found *record.Foun
 	}
 	key := ent.reusedRefreshToken.Key
 	if ent.refreshToken != "" && !ent.storeRefresh {
-		key = secretKey(ticketkind.RefreshToken, prefixRefreshToken, ent.refreshToken)
+		key = ent.refreshKey()
 	}
 	if ent.subjectToken != nil {
 		key, _ = readAnchor(ent.subjectToken.anchor)
@@ -269,6 +269,7 @@ func (c *call) issueAccessToken(ctx context.Context, catalogue *catalogue, ent *
 // UserInfo endpoint if openid was granted.
 func (c *call) audience(catalogue *catalogue, ent *entitlement) (audience []string, opaque bool, err error) {
 	jwt := false
+	audience = make([]string, 0, 2) // most tokens are for an API, and some for UserInfo, too
 	add := func(r *record.Resource) {
 		audience = append(audience, r.Identifier)
 		if r.AccessTokenFormat == record.AccessTokenOpaque {

@@ -353,8 +353,13 @@ func (c *call) sessionState(request *authorizationRequest, who *Authentication) 
 		return ""
 	}
 	salt := rand.Text()
-	hash := sha256.Sum256([]byte(request.client.ID + " " + originOf(u) + " " + who.BrowserState + " " + salt))
-	return hex.EncodeToString(hash[:]) + "." + salt
+	var space [512]byte
+	b := append(append(space[:0], request.client.ID...), ' ')
+	b = append(append(b, originOf(u)...), ' ')
+	b = append(append(b, who.BrowserState...), ' ')
+	hash := sha256.Sum256(append(b, salt...))
+	b = append(hex.AppendEncode(space[:0], hash[:]), '.')
+	return string(append(b, salt...))
 }
 
 // originOf returns the origin of a page at u as browsers write it (HTML, section 7.1.1): without the

@@ -43,18 +43,22 @@ func (p params) all(name string) []string {
 // encode returns p as a query.
 func (p params) encode() string {
 	var b strings.Builder
+	b.Grow(p.size())
 	p.appendTo(&b)
 	return b.String()
 }
 
-// appendTo is encode after what b has already.
-func (p params) appendTo(b *strings.Builder) {
-	size := 0
+// size returns about how long p is as a query.
+func (p params) size() int {
+	size := 32 // for a few characters that are escaped, such as those of iss
 	for _, e := range p {
 		size += len(e.name) + len(e.value) + len("=&")
 	}
-	const escapes = 32 // for a few characters that are escaped, such as those of iss
-	b.Grow(size + escapes)
+	return size
+}
+
+// appendTo is encode after what b has already.
+func (p params) appendTo(b *strings.Builder) {
 	for i, e := range p {
 		if i > 0 {
 			b.WriteByte('&')

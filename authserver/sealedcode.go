@@ -47,7 +47,7 @@ func (c *call) newSealedCode(a authorization, request *authorizationRequest) (co
 		return "", storage.Ticket{}, false, nil
 	}
 	a.Code = c.newCodeBinding(request)
-	code, err = c.s.sealCode(&a)
+	code, err = c.s.sealCode(a)
 	if err != nil || len(code) > maxSealedCode {
 		return "", storage.Ticket{}, false, err
 	}
@@ -87,7 +87,7 @@ func (s *Server) codeContext(unix []byte) []byte {
 }
 
 // sealCode returns a sealed code for an authorization.
-func (s *Server) sealCode(a *authorization) (string, error) {
+func (s *Server) sealCode(a authorization) (string, error) {
 	plain, err := encodeSealed(a)
 	if err != nil {
 		return "", err
@@ -153,8 +153,8 @@ func sealedTimes(a *authorization) [4]*int64 {
 // from Issued.
 var sealedUnits = [4]int64{1, 1, 1000, 1000}
 
-func encodeSealed(a *authorization) ([]byte, error) {
-	rest, binding := *a, *a.Code
+func encodeSealed(rest authorization) ([]byte, error) {
+	issued, binding := rest.Issued, *rest.Code
 	rest.Code = &binding
 	b := append(make([]byte, 0, 384), sealedCodeVersion)
 	for _, text := range sealedTexts(&rest) {
@@ -173,7 +173,7 @@ func encodeSealed(a *authorization) ([]byte, error) {
 		*list = nil
 	}
 	for i, t := range sealedTimes(&rest) {
-		base := a.Issued
+		base := issued
 		if i == 0 {
 			base = 0
 		}
@@ -185,10 +185,10 @@ func encodeSealed(a *authorization) ([]byte, error) {
 		sent, binding.RedirectURISent = 1, false
 	}
 	b = append(b, sent)
-	if reflect.ValueOf(binding).IsZero() {
+	if reflect.ValueOf(rest.Code).Elem().IsZero() {
 		rest.Code = nil
 	}
-	if reflect.ValueOf(rest).IsZero() {
+	if reflect.ValueOf(&rest).Elem().IsZero() {
 		return b, nil
 	}
 	document, err := json.Marshal(&rest)

@@ -85,7 +85,7 @@ func TestSealedCodesContainTheWholeAuthorization(t *testing.T) {
 		if rand.IntN(2) == 0 {
 			a.Claims, a.ClaimsLocales, a.Extra, a.Confirmation, a.Opaque, a.Other = nil, nil, nil, nil, nil, ""
 		}
-		plain, err := encodeSealed(&a)
+		plain, err := encodeSealed(a)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -106,7 +106,7 @@ func TestSealedCodesContainTheWholeAuthorization(t *testing.T) {
 func TestLengthOfSealedCodes(t *testing.T) {
 	s := codeServer(t)
 	a := typicalCode()
-	code, err := s.sealCode(a)
+	code, err := s.sealCode(*a)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func TestLengthOfSealedCodes(t *testing.T) {
 	if len(code) > 420 || !isSealedCode(code) || !strings.HasPrefix(code, prefixCode) || !hasChecksum(code) {
 		t.Errorf("%d characters: %s", len(code), code)
 	}
-	if later, _ := s.sealCode(a); later[:11] != code[:11] || later == code {
+	if later, _ := s.sealCode(*a); later[:11] != code[:11] || later == code {
 		t.Errorf("two codes of the same second: %s and %s", code, later)
 	}
 	if strings.Contains(code, "app.example.com") {
@@ -147,7 +147,7 @@ func TestCodeKeysChange(t *testing.T) {
 // seals a code, so that an input may be the code of another process.
 func FuzzOpenCode(f *testing.F) {
 	s := codeServer(f)
-	code, err := s.sealCode(typicalCode())
+	code, err := s.sealCode(*typicalCode())
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -173,7 +173,7 @@ func FuzzOpenCode(f *testing.F) {
 // What decodes can be encoded again, and then decodes to the same.
 func FuzzDecodeSealed(f *testing.F) {
 	for _, a := range []*authorization{typicalCode(), {Code: &codeBinding{}}, {ClientID: "app", Other: "x", Extra: oauth.Claims{"a": "b"}, Code: &codeBinding{Nonce: "n"}}} {
-		plain, err := encodeSealed(a)
+		plain, err := encodeSealed(*a)
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -184,7 +184,7 @@ func FuzzDecodeSealed(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, err := encodeSealed(&a)
+		again, err := encodeSealed(a)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -203,14 +203,14 @@ func FuzzDecodeSealed(f *testing.F) {
 func BenchmarkSealedCode(b *testing.B) {
 	s := codeServer(b)
 	a := typicalCode()
-	code, err := s.sealCode(a)
+	code, err := s.sealCode(*a)
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Run("seal", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, err := s.sealCode(a); err != nil {
+			if _, err := s.sealCode(*a); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -445,6 +445,9 @@ var (
 	valueJSON    = []string{mediaTypeJSON}
 	valueAny     = []string{"*"}
 	valueOrigin  = []string{"Origin"}
+	valueZero    = []string{"0"}
+
+	valueNoReferrer = []string{"no-referrer"}
 )
 
 func writeBytes(w http.ResponseWriter, status int, contentType string, body []byte) {

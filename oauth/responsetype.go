@@ -20,12 +20,19 @@ func ResponseTypes() []string {
 // (RFC 6749, section 3.1.1). It reports false for a value that is not in ResponseTypes.
 func ParseResponseType(s string) (ResponseType, bool) {
 	var t ResponseType
-	for _, word := range strings.Split(s, " ") {
-		part := map[string]*bool{"code": &t.Code, "id_token": &t.IDToken, "token": &t.Token}[word]
-		if part == nil || *part {
+	for word := range strings.SplitSeq(s, " ") {
+		known := t
+		switch word {
+		case "code":
+			t.Code = true
+		case "id_token":
+			t.IDToken = true
+		case "token":
+			t.Token = true
+		}
+		if t == known { // an unknown word, or one that is repeated
 			return ResponseType{}, false
 		}
-		*part = true
 	}
 	return t, true
 }

@@ -76,24 +76,26 @@ func (s Scope) Covers(other Scope) bool {
 
 // Intersect returns the values of s that are also in other, in the order of s.
 func (s Scope) Intersect(other Scope) Scope {
-	var both Scope
-	for _, value := range s {
-		if other.Has(value) {
-			both = append(both, value)
-		}
-	}
-	return both
+	return s.filter(other.Has)
 }
 
 // Without returns the values of s that are not in other.
 func (s Scope) Without(other Scope) Scope {
-	var rest Scope
-	for _, value := range s {
-		if !other.Has(value) {
-			rest = append(rest, value)
+	return s.filter(func(value string) bool { return !other.Has(value) })
+}
+
+// filter returns the values to keep; nil if there are none. Its result shares nothing with s.
+func (s Scope) filter(keep func(string) bool) (kept Scope) {
+	for i, value := range s {
+		if !keep(value) {
+			continue
 		}
+		if kept == nil {
+			kept = make(Scope, 0, len(s)-i)
+		}
+		kept = append(kept, value)
 	}
-	return rest
+	return kept
 }
 
 // Union returns s, followed by the values of other that are not in s.

@@ -15,10 +15,12 @@ import (
 // domain cannot set the cookie (RFC 6265bis, section 4.1.3.2). An http issuer, which is allowed
 // only on loopback, has cookies without Secure and so without the prefix.
 func Of(issuer, name string) string {
-	sum := sha256.Sum256([]byte(issuer))
-	name += "_" + hex.EncodeToString(sum[:6])
-	if strings.HasPrefix(issuer, "http://") {
-		return name
+	var space [256]byte // an issuer of usual length, and then the name
+	sum := sha256.Sum256(append(space[:0], issuer...))
+	b := space[:0]
+	if !strings.HasPrefix(issuer, "http://") {
+		b = append(b, "__Host-"...)
 	}
-	return "__Host-" + name
+	b = append(append(b, name...), '_')
+	return string(hex.AppendEncode(b, sum[:6]))
 }
