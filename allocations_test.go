@@ -104,9 +104,9 @@ func (m *measured) requests() []measuredRequest {
 	}
 	return []measuredRequest{
 		{"client_credentials", 82, same(m.post("/token", "grant_type", "client_credentials", "scope", "photos:read"))},
-		{"authorize", 84, same(m.authorize())},
-		{"code", 230, each(func() *http.Request { return m.redeem(m.code()) })},
-		{"refresh", 192, each(func() *http.Request {
+		{"authorize", 67, same(m.authorize())},
+		{"code", 228, each(func() *http.Request { return m.redeem(m.code()) })},
+		{"refresh", 190, each(func() *http.Request {
 			return m.post("/token", "grant_type", "refresh_token", "refresh_token", m.tokens().RefreshToken)
 		})},
 		{"introspection", 17, same(m.post("/introspect", "token", m.tokens().AccessToken))},

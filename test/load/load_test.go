@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -17,7 +18,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if isFloor() { // started by the tests below
+	if isFloor() || isDisk() { // started by the tests below
 		main()
 		return
 	}
@@ -121,9 +122,9 @@ func TestMeasurementEndsInTime(t *testing.T) {
 
 func TestTableFormatsFigures(t *testing.T) {
 	r := report{Nodes: 1, Started: 21.4, Memory: memory{38.2, 17.3}, Scenarios: []result{{
-		Scenario: "jwks", Server: figures{0.0211, 34368, 0.71, 2.04, 5.02}, Floor: figures{CPU: 0.018}, Ratio: 1.17, Limit: 1.2,
+		Scenario: "jwks", Server: figures{0.0211, 34368, 0.71, 2.04, 5.02, 1.81}, Floor: figures{CPU: 0.018, P99: 4.44}, Ratio: 1.17, Limit: 1.2,
 	}}}
-	want := "| JWKS | 34,368 | 0.7 | 2.0 | 5.0 | 0.021 | 0.018 | 1.17 | 1.20 |\n"
+	want := "| JWKS | 34,368 | 0.7 | 2.0 | 5.0 | 4.4 | 1.8 | 0.021 | 0.018 | 1.17 | 1.20 |\n"
 	if got := r.table(); !strings.HasSuffix(got, want) {
 		t.Errorf("got %q, want the end %q", got, want)
 	}
@@ -134,5 +135,29 @@ func TestTableFormatsFigures(t *testing.T) {
 	want = "\nIt responds 21 ms after it is started with this database, and uses 38 MiB of memory after the load. Of these, 17 MiB are its own; the rest is the program file.\n"
 	if got := r.memoryLine(); got != want {
 		t.Errorf("got %q, want the end %q", got, want)
+	}
+}
+
+// The disk is measured until the process is stopped.
+func TestDiskIsMeasured(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := startDisk(t.Context(), self, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.stop()
+	var times []time.Duration
+	for end := time.Now().Add(30 * time.Second); len(times) < 3; {
+		if time.Now().After(end) {
+			t.Fatalf("only %d times were measured", len(times))
+		}
+		times = append(times, d.taken()...)
+		runtime.Gosched()
+	}
+	if p := percentile(times, 0); p <= 0 {
+		t.Errorf("the least is %v ms", p)
 	}
 }

@@ -27,6 +27,7 @@
 //	scenario*.go           the requests, their floors and limits
 //	pair.go, observed.go   two binaries; with and without telemetry and audit log
 //	measure.go, limits.go  figures and limits
+//	disk.go                what the disk needs for a commit
 //	publish.go             tables
 package main
 
@@ -92,6 +93,13 @@ func main() {
 	if isFloor() {
 		if err := runFloor(context.Background()); err != nil {
 			fmt.Fprintln(os.Stderr, "floor:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	if isDisk() {
+		if err := measureDisk(os.Args[2], os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "disk:", err)
 			os.Exit(1)
 		}
 		return
@@ -252,6 +260,10 @@ func measureAll(ctx context.Context, o options) (r report, err error) {
 	}
 	defer floor.stop()
 	floor.provider = provider.URL
+	if subject.disk, err = startDisk(ctx, self, dir); err != nil {
+		return r, err
+	}
+	defer subject.disk.stop()
 	if err := subject.settle(ctx); err != nil {
 		return r, err
 	}

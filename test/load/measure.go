@@ -16,6 +16,8 @@ type figures struct {
 	P50        float64 `json:"p50_ms"`
 	P95        float64 `json:"p95_ms"`
 	P99        float64 `json:"p99_ms"`
+	// Fsync is the 99th percentile of a bare fsync meanwhile; 0 if it was not measured.
+	Fsync float64 `json:"fsync_p99_ms,omitempty"`
 }
 
 type result struct {
@@ -31,8 +33,8 @@ func (r result) String() string {
 	if r.Ratio > r.Limit {
 		verdict = "ABOVE"
 	}
-	return fmt.Sprintf("%-24s %6.0f/s  p50 %5.2f  p95 %6.2f  p99 %6.2f ms  CPU %.3f s per 1000 (floor %.3f)  ratio %.2f, %s %.2f",
-		r.Scenario, r.Server.Throughput, r.Server.P50, r.Server.P95, r.Server.P99, r.Server.CPU, r.Floor.CPU, r.Ratio, verdict, r.Limit)
+	return fmt.Sprintf("%-24s %6.0f/s  p50 %5.2f  p95 %6.2f  p99 %6.2f ms (floor %.2f, fsync %.2f)  CPU %.3f s per 1000 (floor %.3f)  ratio %.2f, %s %.2f",
+		r.Scenario, r.Server.Throughput, r.Server.P50, r.Server.P95, r.Server.P99, r.Floor.P99, r.Server.Fsync, r.Server.CPU, r.Floor.CPU, r.Ratio, verdict, r.Limit)
 }
 
 // compare measures the server and the floor.
@@ -57,6 +59,7 @@ func measure(ctx context.Context, t *target, o options, send request) (figures, 
 	if err != nil {
 		return figures{}, err
 	}
+	t.disk.taken()
 	began := time.Now()
 	times, err := flood(ctx, o.Requests, o.Concurrency, o.longest(), send, 0)
 	if err != nil {
@@ -70,14 +73,13 @@ func measure(ctx context.Context, t *target, o options, send request) (figures, 
 	f := latencies(times)
 	f.CPU = (after - before).Seconds() / float64(len(times)) * 1000
 	f.Throughput = float64(len(times)) / took.Seconds()
+	f.Fsync = percentile(t.disk.taken(), 99)
 	return f, nil
 }
 
 // latencies returns the percentiles of times.
 func latencies(times []time.Duration) figures {
-	slices.Sort(times)
-	percentile := func(p int) float64 { return float64(times[len(times)*p/100]) / float64(time.Millisecond) }
-	return figures{P50: percentile(50), P95: percentile(95), P99: percentile(99)}
+	return figures{P50: percentile(times, 50), P95: percentile(times, 95), P99: percentile(times, 99)}
 }
 
 // flood sends requests until they are all sent or the time is over, and returns how long each took.

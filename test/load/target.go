@@ -18,6 +18,7 @@ type target struct {
 	nodes  []*process
 	next   atomic.Uint64
 	stored *refreshTokens
+	disk   *disk // nil if it is not measured
 	// provider is the URL of the OpenID Provider that users of the server sign in with.
 	provider string
 }
