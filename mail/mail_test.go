@@ -387,9 +387,18 @@ func TestOwnTemplates(t *testing.T) {
 	}
 }
 
-// Every kind of message has a subject and a text.
+// Every kind of message has a subject and a text, and is in the guide, for those who write templates.
 func TestKindsHaveTexts(t *testing.T) {
+	guide, err := os.ReadFile("../docs/guides/people.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, guide, _ = bytes.Cut(guide, []byte("\nThe kinds are "))
+	guide, _, _ = bytes.Cut(guide, []byte("\n"))
 	for _, kind := range mail.KindNames() {
+		if !bytes.Contains(guide, []byte("`"+kind+"`")) {
+			t.Errorf("docs/guides/people.md does not name the kind of message %s", kind)
+		}
 		for _, name := range []string{"subject", "before"} {
 			if key := "mail." + kind + "." + name; !messages.Has(key) {
 				t.Errorf("there is no text %s", key)
