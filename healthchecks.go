@@ -69,6 +69,7 @@ func (h *healthChecks) get(ctx context.Context) manage.Checks {
 func (s *Server) diagnose(ctx context.Context) (*doctor.Report, error) {
 	report, err := doctor.Run(ctx, doctor.Options{
 		Issuer: s.config.Issuer, Configuration: &s.config.Configuration, ConfigurationFile: s.config.File, Version: Version, Key: (*s.probeKeys.Load())[0],
+		MasterKeys: s.store.InspectMasterKeys,
 	})
 	if err != nil {
 		s.log.ErrorContext(ctx, "health checks not run", "error", err)

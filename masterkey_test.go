@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -167,7 +169,25 @@ func rotateWithoutDowntime(t *testing.T, databaseURL string, count int) {
 			t.Fatal(err)
 		}
 	}
+	// What "valetkey doctor" and the health page find.
+	found := func(want string) {
+		t.Helper()
+		report, err := nodes[0].diagnose(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, f := range report.Findings {
+			if strings.HasPrefix(f.Name, "master_key.") {
+				names = append(names, f.Name)
+			}
+		}
+		if got := strings.Join(names, " "); got != want || want == "" && !slices.Contains(report.Passed, "master key") {
+			t.Errorf("the health checks find %q, want %q", got, want)
+		}
+	}
 	check("before")
+	found("")
 
 	// 1. Every node gets both keys: one by a reload, the other one is replaced.
 	reload(nodes[0], second, first)
@@ -175,6 +195,7 @@ func rotateWithoutDowntime(t *testing.T, databaseURL string, count int) {
 		current[1].Store(keyServer(t, databaseURL, second, first))
 	}
 	check("with both keys")
+	found("master_key.not_rotated")
 
 	// 2. The command.
 	command, err := database.Open(ctx, &configuration.Configuration{Database: databaseURL, MasterKeyFile: second, PreviousMasterKeyFile: first}, slog.New(slog.DiscardHandler))
@@ -189,6 +210,7 @@ func rotateWithoutDowntime(t *testing.T, databaseURL string, count int) {
 		t.Error(err)
 	}
 	check("after the rotation")
+	found("master_key.previous_unused")
 
 	// 3. Every node loses the previous key.
 	reload(nodes[0], second, "")
@@ -196,6 +218,7 @@ func rotateWithoutDowntime(t *testing.T, databaseURL string, count int) {
 		current[1].Store(keyServer(t, databaseURL, second, ""))
 	}
 	check("without the previous key")
+	found("")
 	close(stop)
 	requests.Wait()
 	t.Logf("%d requests", answered.Load())

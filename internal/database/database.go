@@ -21,14 +21,19 @@ type Database struct {
 	*sqldb.Store
 	// Secret is the secret of the engine. It was derived from the first master key of the database, and
 	// stays the same when the master key is rotated.
-	Secret []byte
-	// current are the secrets that are derived from the configured master keys, the present one first.
-	current atomic.Pointer[[][]byte]
+	Secret  []byte
+	current atomic.Pointer[configured]
+}
+
+// configured is what is known of the configured master keys.
+type configured struct {
+	secrets    [][]byte // that are derived from them, the present one first
+	previousAt string   // where the previous one comes from; "" if there is none
 }
 
 // MasterSecrets returns secrets that are derived from the configured master keys, the present one
 // first. Unlike Secret, a program that has the key but not the database knows them.
-func (d *Database) MasterSecrets() [][]byte { return *d.current.Load() }
+func (d *Database) MasterSecrets() [][]byte { return d.current.Load().secrets }
 
 const (
 	enginePurpose = "valetkey engine"
@@ -64,7 +69,7 @@ func Open(ctx context.Context, c *configuration.Configuration, log *slog.Logger)
 		return nil, err
 	}
 	d := &Database{Store: store, Secret: store.ProgramSecret()}
-	d.current.Store(new(keys.secrets()))
+	d.current.Store(keys.configured(c))
 	return d, nil
 }
 
@@ -87,7 +92,7 @@ func (d *Database) ReloadMasterKeys(ctx context.Context, c *configuration.Config
 	if err := d.ReplaceMasterKeys(ctx, keys.current, keys.previous); err != nil {
 		return err
 	}
-	d.current.Store(new(keys.secrets()))
+	d.current.Store(keys.configured(c))
 	return nil
 }
 
@@ -116,12 +121,13 @@ func deriveKey(master []byte) (key sqldb.MasterKey, err error) {
 	return key, err
 }
 
-func (k keys) secrets() [][]byte {
-	secrets := [][]byte{k.current.Secret}
+func (k keys) configured(c *configuration.Configuration) *configured {
+	known := &configured{secrets: [][]byte{k.current.Secret}}
 	if k.previous.Secret != nil {
-		secrets = append(secrets, k.previous.Secret)
+		known.secrets = append(known.secrets, k.previous.Secret)
+		known.previousAt = previousMasterKeyAt(c)
 	}
-	return secrets
+	return known
 }
 
 // open opens a database with the keys.
@@ -154,6 +160,40 @@ type (
 	Migration = sqldb.Migration
 	Lock      = sqldb.Lock
 )
+
+// MasterKeys are the configured master keys, and what each of them seals.
+type MasterKeys struct {
+	MasterKeyState
+	// PreviousAt is where the previous master key comes from; "" if there is none.
+	PreviousAt string
+}
+
+// InspectMasterKeys reads what the master keys of an open database seal.
+func (d *Database) InspectMasterKeys(ctx context.Context) (MasterKeys, error) {
+	state, err := d.MasterKeyState(ctx)
+	return MasterKeys{state, d.current.Load().previousAt}, err
+}
+
+// InspectMasterKeys reads the master keys of a configuration, and what they seal. It changes nothing. The
+// error is sqldb.ErrWrongMasterKey if neither key is in force.
+func InspectMasterKeys(ctx context.Context, c *configuration.Configuration) (m MasterKeys, err error) {
+	with := *c
+	with.Database = cmp.Or(c.Database, configuration.DefaultDatabase)
+	master, create, err := findMasterKey(&with)
+	if create != "" {
+		err = fmt.Errorf("there is no master key at %s", create)
+	}
+	if err != nil {
+		return m, err
+	}
+	keys, err := newKeys(&with, master)
+	if err != nil {
+		return m, err
+	}
+	m.PreviousAt = keys.configured(&with).previousAt
+	m.MasterKeyState, err = sqldb.InspectMasterKeys(ctx, with.Database, c.InsecureDatabaseConnection, keys.current, keys.previous)
+	return m, err
+}
 
 // PendingMigrations returns the migrations that Open would apply; see sqldb.PendingMigrations.
 func PendingMigrations(ctx context.Context, c *configuration.Configuration) (Pending, error) {

@@ -122,6 +122,23 @@ func previousMasterKey(c *configuration.Configuration) ([]byte, error) {
 	return key, err
 }
 
+// previousMasterKeyAt says where the previous master key is, if there is one.
+func previousMasterKeyAt(c *configuration.Configuration) string {
+	s := previousSource(c)
+	switch path, _ := strings.CutPrefix(c.Database, "sqlite:"); {
+	case s.text != "":
+		return "the environment variable " + s.variable
+	case s.file != "":
+		return "previous_master_key_file: " + s.file
+	case len(s.command) > 0:
+		return s.member
+	case s.names():
+		return "the systemd credential " + s.credential
+	default:
+		return filepath.Clean(path) + ".key" + PreviousSuffix
+	}
+}
+
 // names reports whether the configuration says where the key is.
 func (s keySource) names() bool {
 	if s.text != "" || s.file != "" || len(s.command) > 0 {

@@ -25,6 +25,8 @@ const (
 	// lowDisk is the part of a disk, and the number of bytes, below which an operator should act.
 	lowDiskPart  = 0.05
 	lowDiskBytes = 512 << 20
+	// sealedSecretsVersion is the version of the schema from which the master key can be rotated.
+	sealedSecretsVersion = 27
 )
 
 func (r *run) checkDatabase(ctx context.Context) string {
@@ -49,6 +51,7 @@ func (r *run) checkDatabase(ctx context.Context) string {
 		return ""
 	}
 	r.judgeDatabase(i)
+	r.prepared = i.SchemaVersion >= sealedSecretsVersion
 	return ""
 }
 

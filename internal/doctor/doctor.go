@@ -12,6 +12,7 @@
 //	discovery.go   metadata, CORS, the token endpoint, pages
 //	keys.go        the published keys, signing
 //	database.go    the database and its disk
+//	masterkey.go   whether the master keys are those that the database needs
 //	files.go       permissions of files
 //	mail.go        the mail server
 //	mcp.go         the discovery of an MCP server
@@ -63,6 +64,9 @@ type Options struct {
 	Now      func() time.Time
 	FreeDisk func(path string) (free, total uint64, err error)
 	Inspect  func(context.Context) (*Inspection, error)
+	// MasterKeys reads which of the master keys are needed. A server passes those that it uses; nil
+	// means those of the configuration.
+	MasterKeys func(context.Context) (database.MasterKeys, error)
 }
 
 // Finding is something that is wrong.
@@ -123,6 +127,8 @@ type run struct {
 	answer          *probe.Answer
 	directAnswer    *probe.Answer
 	metadata        *oauth.ServerMetadata
+	// prepared says that the database can be asked about the master key.
+	prepared bool
 }
 
 // Run checks a server. It returns an error only if the options are wrong; what is wrong with the server
@@ -181,6 +187,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		{"signing", (*run).checkSigning},
 		{"process", (*run).checkProcess},
 		{"database", (*run).checkDatabase},
+		{"master key", (*run).checkMasterKey},
 		{"disk", (*run).checkDisk},
 		{"mail", (*run).checkMail},
 	} {

@@ -32,7 +32,7 @@ func secretFilesOf(c *configuration.Configuration, file string) []secretFile {
 	add("files.master_key_readable", c.MasterKeyFile, c.PreviousMasterKeyFile)
 	if path, ok := strings.CutPrefix(databaseOf(c), "sqlite:"); ok && path != ":memory:" {
 		if c.MasterKeyFile == "" && len(c.MasterKeyCommand) == 0 && os.Getenv(configuration.MasterKeyVariable) == "" {
-			add("files.master_key_readable", path+".key")
+			add("files.master_key_readable", path+".key", path+".key"+database.PreviousSuffix)
 		}
 		add("files.database_readable", path, path+"-wal")
 	}
@@ -87,8 +87,8 @@ func (r *run) checkFiles(context.Context) string {
 	for _, file := range secretFilesOf(c, r.options.ConfigurationFile) {
 		info, err := os.Stat(file.path)
 		switch {
-		case errors.Is(err, fs.ErrNotExist) && (file.finding == "files.database_readable" || strings.HasSuffix(file.path, ".key") && !exists(strings.TrimSuffix(file.path, ".key"))):
-			// The server creates them.
+		case errors.Is(err, fs.ErrNotExist) && (file.finding == "files.database_readable" || strings.HasSuffix(file.path, ".key") && !exists(strings.TrimSuffix(file.path, ".key")) || strings.HasSuffix(file.path, ".key"+database.PreviousSuffix)):
+			// The server creates them; a previous master key is there during a rotation only.
 		case err != nil:
 			r.find("files.unusable", "%v", err)
 		case info.Mode().Perm()&0o004 != 0 || file.finding == "files.master_key_readable" && database.MasterKeyReadable(file.path, info.Mode()):

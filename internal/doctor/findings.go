@@ -208,6 +208,17 @@ Run chmod 640 {config}, with the group of the server, or put the secrets into fi
 	"files.database_readable": {Error, "Others can read the database", `
 Run chmod 600 on it. The server does so when it starts.`},
 
+	"master_key.wrong": {Error, "The master key is not the one of the database", `
+A server does not start with this configuration. Put the right key in place: after a rotation, the new one. During a rotation, every server needs both keys: the new one as the master key, and the former one as the previous master key (VALETKEY_PREVIOUS_MASTER_KEY, previous_master_key_file, previous_master_key_command). Without the key, only a backup with its own key helps.`},
+	"master_key.previous_missing": {Error, "The previous master key is needed, and missing", `
+A rotation is not finished. Configure the former key as the previous master key again (VALETKEY_PREVIOUS_MASTER_KEY, previous_master_key_file, previous_master_key_command, or with SQLite the file valetkey.db.key.previous), and run valetkey masterkey rotate --config {config}.`},
+	"master_key.rotation_unfinished": {Warning, "A rotation of the master key is not finished", `
+Run valetkey masterkey rotate --config {config} again. Until it has finished, servers need both keys to start.`},
+	"master_key.not_rotated": {Info, "The new master key is not in force yet", `
+Once all servers have both keys, run valetkey masterkey rotate --config {config}. To stay with the present key, make it the master key again, and remove the new one.`},
+	"master_key.previous_unused": {Warning, "The previous master key is not needed anymore", `
+Remove it from the configuration of all servers, and reload or restart them. Keep it with the backups that were made before the rotation: they need it.`},
+
 	"mail.none": {Info, "The server sends no mail", `
 Users who forget their password need an operator. In {config}: mail: {from: …, smtp: {host: …}}.`},
 	"mail.unreachable": {Error, "The mail server cannot be reached", `

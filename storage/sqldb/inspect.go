@@ -2,6 +2,7 @@ package sqldb
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
 	zombiezen "zombiezen.com/go/sqlite"
 )
 
@@ -107,6 +109,20 @@ func median(f func() error) (time.Duration, error) {
 	}
 	slices.Sort(took)
 	return took[len(took)/2], nil
+}
+
+// openToInspect opens an existing database to read it.
+func openToInspect(databaseURL string, insecure bool) (*sql.DB, error) {
+	if path, ok := strings.CutPrefix(databaseURL, "sqlite:"); ok {
+		return openFile(path, "query_only(1)")
+	}
+	config, err := postgreSQLConfig(databaseURL, insecure)
+	if err != nil {
+		return nil, err
+	}
+	// A pooler may give each statement another connection, which does not know prepared statements.
+	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
+	return stdlib.OpenDB(*config.ConnConfig), nil
 }
 
 func inspectSQLite(ctx context.Context, path string) (i *Inspection, err error) {

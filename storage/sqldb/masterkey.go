@@ -91,12 +91,14 @@ func (keys masterKeys) inForce(check []byte) (index int, rotated bool) {
 	return -1, false
 }
 
-// wrong returns the error for a database that none of the keys opens.
+// ErrWrongMasterKey is the error for a database that none of the keys opens.
+var ErrWrongMasterKey = errors.New("the master key is not the one that seals this database")
+
 func (keys masterKeys) wrong() error {
 	if len(keys) > 1 {
-		return errors.New("the master key is not the one that seals this database, and neither is the previous one; nothing was changed")
+		return fmt.Errorf("%w, and neither is the previous one; nothing was changed", ErrWrongMasterKey)
 	}
-	return errors.New("the master key is not the one that seals this database; nothing was changed")
+	return fmt.Errorf("%w; nothing was changed", ErrWrongMasterKey)
 }
 
 const selectCheck = `SELECT master_key_check FROM issuer WHERE id = 1`
@@ -104,7 +106,10 @@ const selectCheck = `SELECT master_key_check FROM issuer WHERE id = 1`
 // inForce returns the key to seal with, and whether it is the result of a rotation. In a transaction
 // with the lock of the catalogue, it stays in force until the transaction ends.
 func (s *Store) inForce(ctx context.Context, q querier) (key masterKey, rotated bool, err error) {
-	keys := *s.masterKeys.Load()
+	return s.masterKeys.Load().readInForce(ctx, q)
+}
+
+func (keys masterKeys) readInForce(ctx context.Context, q querier) (key masterKey, rotated bool, err error) {
 	var check []byte
 	if err := q.QueryRowContext(ctx, selectCheck).Scan(&check); err != nil {
 		return masterKey{}, false, fmt.Errorf("read master key check: %w", err)

@@ -66,9 +66,9 @@ const (
 
 // eachClient calls f with the clients whose secrets the first of the keys does not open, some at a
 // time.
-func (s *Store) eachClient(ctx context.Context, keys masterKeys, f func([]sealedValue) error) error {
+func (keys masterKeys) eachClient(ctx context.Context, q querier, f func([]sealedValue) error) error {
 	for last := ""; ; {
-		next, found, err := keys.previous(ctx, s.database.read(), secretsColumn, selectSealedClients, last, resealStep)
+		next, found, err := keys.previous(ctx, q, secretsColumn, selectSealedClients, last, resealStep)
 		if err != nil {
 			return fmt.Errorf("read clients: %w", err)
 		}
@@ -84,19 +84,38 @@ func (s *Store) eachClient(ctx context.Context, keys masterKeys, f func([]sealed
 	}
 }
 
-// MasterKeyState reads everything that is sealed.
-func (s *Store) MasterKeyState(ctx context.Context) (state MasterKeyState, err error) {
-	keys := *s.masterKeys.Load()
-	key, _, err := s.inForce(ctx, s.database.read())
+// MasterKeyState reads everything that is sealed. It returns ErrWrongMasterKey if none of the keys is in
+// force.
+func (s *Store) MasterKeyState(ctx context.Context) (MasterKeyState, error) {
+	return s.masterKeys.Load().state(ctx, s.database.read())
+}
+
+// InspectMasterKeys is MasterKeyState for a database that a server may be using, without a store: it
+// changes nothing, and applies no migration. previous is zero if there is none.
+func InspectMasterKeys(ctx context.Context, databaseURL string, insecure bool, current, previous MasterKey) (state MasterKeyState, err error) {
+	keys, err := newMasterKeys(current, previous)
+	if err != nil {
+		return state, fmt.Errorf("inspect master keys: %w", err)
+	}
+	db, err := openToInspect(databaseURL, insecure)
+	if err != nil {
+		return state, fmt.Errorf("inspect master keys: %w", err)
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return keys.state(ctx, db)
+}
+
+func (keys masterKeys) state(ctx context.Context, q querier) (state MasterKeyState, err error) {
+	key, _, err := keys.readInForce(ctx, q)
 	if err != nil {
 		return state, err
 	}
 	state.Previous = !bytes.Equal(key.Seal, keys[0].Seal)
-	_, secrets, err := keys.previous(ctx, s.database.read(), sealedColumn, selectSealedSecrets)
+	_, secrets, err := keys.previous(ctx, q, sealedColumn, selectSealedSecrets)
 	if err != nil {
 		return state, fmt.Errorf("read the secrets of the database: %w", err)
 	}
-	if state.Unfinished, err = s.unfinished(ctx, s.database.read()); err != nil {
+	if state.Unfinished, err = unfinished(ctx, q); err != nil {
 		return state, err
 	}
 	for _, v := range secrets {
@@ -104,12 +123,12 @@ func (s *Store) MasterKeyState(ctx context.Context) (state MasterKeyState, err e
 			state.Secrets++
 		}
 	}
-	_, found, err := keys.previous(ctx, s.database.read(), privateColumn, selectSealedKeys)
+	_, found, err := keys.previous(ctx, q, privateColumn, selectSealedKeys)
 	if err != nil {
 		return state, fmt.Errorf("read keys: %w", err)
 	}
 	state.Keys = len(found)
-	err = s.eachClient(ctx, keys, func(found []sealedValue) error {
+	err = keys.eachClient(ctx, q, func(found []sealedValue) error {
 		state.Clients += len(found)
 		return nil
 	})
@@ -117,7 +136,7 @@ func (s *Store) MasterKeyState(ctx context.Context) (state MasterKeyState, err e
 }
 
 // unfinished reports whether a rotation of the master key is not finished.
-func (s *Store) unfinished(ctx context.Context, q querier) (bool, error) {
+func unfinished(ctx context.Context, q querier) (bool, error) {
 	var rows int
 	err := q.QueryRowContext(ctx, `SELECT count(*) FROM sealed_secrets WHERE name = $1`, previousMasterCheck).Scan(&rows)
 	if err != nil {
@@ -152,7 +171,7 @@ func (s *Store) RotateMasterKey(ctx context.Context, progress func(MasterKeyStat
 		return sealed, fmt.Errorf("rotate the master key: %w", err)
 	}
 	progress(sealed)
-	err = s.eachClient(ctx, keys, func(found []sealedValue) error {
+	err = keys.eachClient(ctx, s.database.read(), func(found []sealedValue) error {
 		changed := 0
 		err := s.transact(ctx, func(tx *sql.Tx) (err error) {
 			changed, err = resealClients(ctx, tx, keys, found)

@@ -225,6 +225,12 @@ func TestInterruptedRotation(t *testing.T) {
 		if state, err := both.MasterKeyState(t.Context()); err != nil || state.Previous || !state.Unfinished || state.Clients != 2 {
 			t.Errorf("half-way: %+v, %v", state, err)
 		}
+		wantInspected(t, databaseURL, MasterKeyState{Unfinished: true, Clients: 2}, oldKey, newKey)
+		wantInspected(t, databaseURL, MasterKeyState{Unfinished: true, Clients: 2}, oldKey)
+		wantInspected(t, databaseURL, MasterKeyState{Previous: true, Unfinished: true, Secrets: 4, Keys: 1}, newKey, oldKey)
+		if _, err := InspectMasterKeys(t.Context(), databaseURL, false, newKey, third); !errors.Is(err, ErrWrongMasterKey) {
+			t.Errorf("keys that are not in force: %v", err)
+		}
 		back := mustOpen(t, databaseURL, with(newKey, oldKey))
 		func() {
 			defer func() { _ = recover() }()
@@ -235,12 +241,22 @@ func TestInterruptedRotation(t *testing.T) {
 		if sealed, err := both.RotateMasterKey(t.Context(), nil); err != nil || sealed.Clients != 2 {
 			t.Fatalf("sealed %+v, %v", sealed, err)
 		}
+		wantInspected(t, databaseURL, MasterKeyState{}, oldKey, newKey)
 		alone := mustOpen(t, databaseURL, with(oldKey))
 		wantReadable(t, alone, ids...)
 		if derivedOf(alone) != before {
 			t.Error("what was derived from the first master key has changed")
 		}
 	})
+}
+
+// wantInspected checks what can be known about the master keys without a store.
+func wantInspected(t *testing.T, databaseURL string, want MasterKeyState, keys ...MasterKey) {
+	t.Helper()
+	keys = append(keys, MasterKey{})
+	if state, err := InspectMasterKeys(t.Context(), databaseURL, false, keys[0], keys[1]); err != nil || state != want {
+		t.Errorf("inspected: %+v, %v; want %+v", state, err, want)
+	}
 }
 
 // A program without the table sealed_secrets derives the same values from the master key, and works beside
@@ -306,7 +322,7 @@ func TestRotationDoesNotOverwriteAClient(t *testing.T) {
 		}
 		s = mustOpen(t, databaseURL, with(newKey, oldKey))
 		keys := *s.masterKeys.Load()
-		err := s.eachClient(t.Context(), keys, func(found []sealedValue) error {
+		err := keys.eachClient(t.Context(), s.database.read(), func(found []sealedValue) error {
 			err := s.UpdateClient(t.Context(), "app", func(c *record.Client) error {
 				c.Secrets = []string{"another secret"}
 				return nil

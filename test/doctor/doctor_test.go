@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -28,6 +29,8 @@ import (
 	"github.com/valetkey/valetkey/internal/doctor"
 	"github.com/valetkey/valetkey/internal/mailtest"
 	"github.com/valetkey/valetkey/internal/pgtest"
+	"github.com/valetkey/valetkey/internal/probe"
+	"github.com/valetkey/valetkey/storage/record"
 )
 
 const (
@@ -147,7 +150,13 @@ var faults = []fault{
 		config := w.config
 		config.MasterKeyFile = masterKeyFile(t, t.TempDir(), 'B')
 		o.Configuration = &config
-	}, want: []string{"server.no_answer"}},
+	}, want: []string{"server.no_answer", "master_key.wrong"}},
+	{name: "the master key is not rotated yet", change: masterKeys('B', 'A', nil), want: []string{"master_key.not_rotated"}},
+	{name: "a rotation was interrupted", change: masterKeys('B', 'A', interruptRotation), want: []string{"master_key.rotation_unfinished"}},
+	{name: "the previous master key is missing", change: masterKeys('B', 0, interruptRotation), want: []string{"master_key.previous_missing"}},
+	{name: "the previous master key is not needed", change: masterKeys('B', 'A', rotate), want: []string{"master_key.previous_unused"}},
+	{name: "the former master key after a rotation", change: masterKeys('A', 0, rotate), want: []string{"master_key.wrong"}},
+	{name: "after a rotation", change: masterKeys('B', 0, rotate)},
 	{name: "the clock is wrong", change: func(_ *testing.T, _ *world, o *doctor.Options) {
 		o.Now = func() time.Time { return time.Now().Add(-10 * time.Minute) }
 	}, want: []string{"clock.skew"}},
@@ -389,6 +398,66 @@ func masterKeyFile(t *testing.T, dir string, letter byte) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// masterKeys returns a fault: the configuration has these master keys (0 means none), the database was
+// sealed with the key A, and then something was done with the keys B and A. The server is asked as before.
+func masterKeys(current, previous byte, do func(*testing.T, *database.Database)) func(*testing.T, *world, *doctor.Options) {
+	return func(t *testing.T, w *world, o *doctor.Options) {
+		config := w.config
+		config.Database = "sqlite:" + filepath.Join(t.TempDir(), "valetkey.db")
+		open := func(current, previous byte) *database.Database {
+			config.MasterKeyFile, config.PreviousMasterKeyFile = masterKeyFile(t, t.TempDir(), current), ""
+			if previous != 0 {
+				config.PreviousMasterKeyFile = masterKeyFile(t, t.TempDir(), previous)
+			}
+			d, err := database.Open(t.Context(), &config, slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return d
+		}
+		first := open('A', 0)
+		if err := first.CreateClient(t.Context(), &record.Client{ID: "app", Secrets: []string{"a secret"}}); err != nil {
+			t.Fatal(err)
+		}
+		secret := first.MasterSecrets()[0]
+		both := open('B', 'A')
+		if do != nil {
+			do(t, both)
+		}
+		for _, d := range []*database.Database{first, both} {
+			if err := d.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		config.MasterKeyFile, config.PreviousMasterKeyFile = masterKeyFile(t, t.TempDir(), current), ""
+		if previous != 0 {
+			config.PreviousMasterKeyFile = masterKeyFile(t, t.TempDir(), previous)
+		}
+		var err error
+		if o.Key, err = database.Derive(secret, probe.Purpose); err != nil {
+			t.Fatal(err)
+		}
+		o.Configuration = &config
+	}
+}
+
+func rotate(t *testing.T, d *database.Database) {
+	if _, err := d.RotateMasterKey(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// interruptRotation stops a rotation after its first transaction.
+func interruptRotation(t *testing.T, d *database.Database) {
+	stop := errors.New("stopped")
+	defer func() {
+		if r := recover(); r != stop {
+			t.Fatalf("recovered %v", r)
+		}
+	}()
+	_, _ = d.RotateMasterKey(t.Context(), func(database.MasterKeyState) { panic(stop) })
 }
 
 func mailFault(options mailtest.Options, change func(*configuration.Configuration)) func(*testing.T, *world, *doctor.Options) {

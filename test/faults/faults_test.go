@@ -45,6 +45,9 @@ func TestMain(m *testing.M) {
 	case "server":
 		go endWithParent()
 		err = serve()
+	case "rotate":
+		go endWithParent()
+		err = rotateMasterKey()
 	case "slow":
 		go endWithParent()
 		err = writeSlowly()
