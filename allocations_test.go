@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/valetkey/valetkey/configuration"
@@ -25,7 +26,7 @@ import (
 // is a few above the current number: if a change needs more, it should be worth them. Each signature
 // with ES256 is 56 of them, inside crypto/ecdsa.
 func TestAllocationsOfARequest(t *testing.T) {
-	s := newMeasured(t)
+	s := newMeasured(t, nil)
 	for _, measured := range s.requests() {
 		t.Run(measured.name, func(t *testing.T) {
 			const runs, rounds = 100, 3
@@ -50,8 +51,53 @@ func TestAllocationsOfARequest(t *testing.T) {
 	}
 }
 
+// observing is the configuration in which everything is observed, as with go run ./test/load -observed.
+func observing(c *Config) {
+	c.Audit.Record = configuration.AuditOn
+	c.Telemetry = configuration.Telemetry{MetricsListen: ":0", OTLPEndpoint: "http://127.0.0.1:1", SampleRatio: new(0.01)}
+}
+
+// A request that is observed allocates as often as one that is not. It may take 200 bytes more, for its span,
+// its status and its route. Operations of the database allocate nothing for it either.
+func TestObservationAllocatesNothing(t *testing.T) {
+	off := newMeasured(t, func(c *Config) { c.Audit.Record = configuration.AuditOff })
+	on := newMeasured(t, func(c *Config) {
+		observing(c)
+		c.Telemetry.SampleRatio = new(0.0) // a sampled request is not free
+	})
+	const runs, rounds = 200, 5
+	for i, request := range off.requests() {
+		t.Run(request.name, func(t *testing.T) {
+			count, bytes := [2]float64{math.Inf(1), math.Inf(1)}, [2]float64{math.Inf(1), math.Inf(1)}
+			for range rounds {
+				for k, m := range []*measured{off, on} {
+					n, size := m.allocations(m.requests()[i].prepare(runs))
+					count[k], bytes[k] = min(count[k], n), min(bytes[k], size)
+				}
+			}
+			t.Logf("off: %.2f allocations, %.0f bytes; on: %.2f allocations, %.0f bytes", count[0], bytes[0], count[1], bytes[1])
+			if count[1] > count[0]+0.5 || bytes[1] > bytes[0]+200 {
+				t.Errorf("observed, a request takes %.2f allocations and %.0f bytes; otherwise %.2f and %.0f", count[1], bytes[1], count[0], bytes[0])
+			}
+		})
+	}
+}
+
+// allocations sends requests, and returns how many allocations one takes, and how many bytes they have.
+func (m *measured) allocations(requests []*http.Request) (count, bytes float64) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for _, r := range requests {
+		m.send(r)
+	}
+	runtime.ReadMemStats(&after)
+	n := float64(len(requests))
+	return float64(after.Mallocs-before.Mallocs) / n, float64(after.TotalAlloc-before.TotalAlloc) / n
+}
+
 func BenchmarkRequest(b *testing.B) {
-	s := newMeasured(b)
+	s := newMeasured(b, nil)
 	for _, measured := range s.requests() {
 		b.Run(measured.name, func(b *testing.B) {
 			b.ReportAllocs()
@@ -125,9 +171,9 @@ const (
 	measuredVerifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
 )
 
-func newMeasured(t testing.TB) *measured {
+func newMeasured(t testing.TB, change func(*Config)) *measured {
 	t.Setenv("VALETKEY_MASTER_KEY", base64.StdEncoding.EncodeToString(make([]byte, 32)))
-	s, err := New(Config{
+	config := Config{
 		Configuration: configuration.Configuration{
 			Issuer: measuredIssuer, Database: "sqlite:" + filepath.Join(t.TempDir(), "measured.db"),
 			Declarations: configuration.Declarations{
@@ -142,7 +188,11 @@ func newMeasured(t testing.TB) *measured {
 			},
 		},
 		Logger: slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelWarn})),
-	})
+	}
+	if change != nil {
+		change(&config)
+	}
+	s, err := New(config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey/audit"
-	"github.com/valetkey/valetkey/internal/telemetry"
 )
 
 // deadline is the context of a request. It has the actor of the request for the audit log, and is
@@ -27,15 +26,19 @@ type deadline struct {
 	request *http.Request
 }
 
+// begin makes d the context of a request that was received at a time. actor describes its actor.
+func (d *deadline) begin(s *Server, r *http.Request, received time.Time, actor audit.Describer) {
+	d.Context, d.at, d.server, d.request = r.Context(), received.Add(requestTimeout), s, r
+	d.actor.Of = actor
+}
+
 // DescribeActor says where the request comes from, for the audit log.
 func (d *deadline) DescribeActor(actor *audit.Actor) {
 	if address := d.server.proxies.Of(d.request); address.IsValid() {
 		actor.Address = address.Unmap().String()
 	}
 	actor.Reference = audit.NewReference()
-	if actor.TraceID = telemetry.SpanOf(d.Context).TraceID(); actor.TraceID == "" {
-		actor.TraceID = audit.TraceID(d.request.Header.Get("Traceparent"))
-	}
+	actor.TraceID = audit.TraceID(d.request.Header.Get("Traceparent"))
 }
 
 // Deadline returns the earlier of its own deadline and that of the request.

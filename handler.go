@@ -28,12 +28,15 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.serveObserved(w, r)
 		return
 	}
-	s.handle(r.Context(), w, r)
+	ctx := &deadline{}
+	ctx.begin(s, r, time.Now(), ctx)
+	defer ctx.end()
+	s.handle(ctx, w, r)
 }
 
-// handle handles a request. requested is the context of the request, with its span.
-func (s *Server) handle(requested context.Context, w http.ResponseWriter, r *http.Request) {
-	defer s.recovered(requested, w, r)
+// handle handles a request. ctx is its context.
+func (s *Server) handle(ctx context.Context, w http.ResponseWriter, r *http.Request) {
+	defer s.recovered(ctx, w, r)
 	switch r.URL.Path {
 	case "/healthz":
 		s.healthy(w)
@@ -52,14 +55,12 @@ func (s *Server) handle(requested context.Context, w http.ResponseWriter, r *htt
 		return
 	}
 	s.warnOfProxy(r)
-	ctx := &deadline{Context: requested, at: time.Now().Add(requestTimeout), server: s, request: r}
-	ctx.actor.Of = ctx
-	defer ctx.end()
 	r = r.WithContext(ctx)
 	if s.secure {
 		w.Header()["Strict-Transport-Security"] = strictTransport
 	}
 	if s.engine.Handles(r.URL.Path) {
+		routed(w, r.URL.Path)
 		s.engine.ServeHTTP(w, r)
 		return
 	}

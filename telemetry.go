@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/valetkey/valetkey/audit"
 	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/internal/telemetry"
 )
@@ -71,27 +72,60 @@ func (s *Server) logsRequests(ctx context.Context) bool {
 	return s.config.Log.Access || s.log.Enabled(ctx, slog.LevelDebug)
 }
 
+// observation is the context of a request that is measured, logged, or both, and what else that needs: all of
+// it in one allocation.
+type observation struct {
+	deadline
+	measured bool
+	span     telemetry.Span // if measured
+	writer   statusWriter
+}
+
+// Value is like context.Context.Value.
+func (o *observation) Value(key any) any {
+	if key == telemetry.ContextKey && o.measured {
+		return &o.span
+	}
+	return o.deadline.Value(key)
+}
+
+// DescribeActor says where the request comes from, for the audit log.
+func (o *observation) DescribeActor(actor *audit.Actor) {
+	o.deadline.DescribeActor(actor)
+	if o.measured {
+		actor.TraceID = o.span.TraceID()
+	}
+}
+
 // serveObserved handles a request that is measured, logged, or both.
 func (s *Server) serveObserved(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
-	ctx, span := s.telemetry.StartRequest(r, began, func() bool {
+	o := &observation{measured: s.telemetry != nil, writer: statusWriter{ResponseWriter: w}}
+	o.begin(s, r, began, o)
+	defer o.end()
+	s.telemetry.StartRequest(&o.span, r, began, func() bool {
 		peer, err := netip.ParseAddrPort(r.RemoteAddr)
 		return err == nil && s.proxies.Trusted(peer.Addr().Unmap())
 	})
-	observed := &statusWriter{ResponseWriter: w}
-	defer func() {
-		canceled := errors.Is(r.Context().Err(), context.Canceled)
-		status := observed.status
-		if !canceled {
-			status = cmp.Or(status, http.StatusOK)
-		}
-		route := cmp.Or(observed.route, s.route(r))
-		if s.logsRequests(r.Context()) {
-			s.logRequest(ctx, r, route, status, canceled, observed.bytes, began)
-		}
-		span.EndRequest(r, route, status, canceled)
-	}()
-	s.handle(ctx, observed, r)
+	defer s.observed(o, r, began)
+	s.handle(o, &o.writer, r)
+}
+
+// observed measures and logs a request that has ended.
+func (s *Server) observed(o *observation, r *http.Request, began time.Time) {
+	canceled := errors.Is(r.Context().Err(), context.Canceled)
+	status := o.writer.status
+	if !canceled {
+		status = cmp.Or(status, http.StatusOK)
+	}
+	route := o.writer.route
+	if route == "" {
+		route = s.route(r)
+	}
+	if s.logsRequests(r.Context()) {
+		s.logRequest(o, r, route, status, canceled, o.writer.bytes, began)
+	}
+	o.span.EndRequest(r, route, status, canceled)
 }
 
 // route returns the pattern of the path of a request; "" if there is nothing. There are few patterns,

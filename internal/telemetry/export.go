@@ -43,7 +43,7 @@ func (t *Telemetry) Run(ctx context.Context, log *slog.Logger) {
 	defer often.Stop()
 	metrics := time.NewTicker(t.config.MetricsEvery)
 	defer metrics.Stop()
-	var batch []*Span
+	var batch []*recorded
 	for {
 		select {
 		case <-ctx.Done():
@@ -67,7 +67,7 @@ func (t *Telemetry) Run(ctx context.Context, log *slog.Logger) {
 }
 
 // waiting adds the spans that wait.
-func (t *Telemetry) waiting(batch []*Span) []*Span {
+func (t *Telemetry) waiting(batch []*recorded) []*recorded {
 	for {
 		select {
 		case s := <-t.spans:
@@ -78,7 +78,7 @@ func (t *Telemetry) waiting(batch []*Span) []*Span {
 	}
 }
 
-func (t *Telemetry) sendSpans(ctx context.Context, log *slog.Logger, spans []*Span) {
+func (t *Telemetry) sendSpans(ctx context.Context, log *slog.Logger, spans []*recorded) {
 	if len(spans) == 0 {
 		return
 	}

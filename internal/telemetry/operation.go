@@ -31,19 +31,18 @@ func (o Operation) End(batch int, err error) {
 		return
 	}
 	failure := ""
-	if errors.Is(err, storage.ErrUnavailable) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if err != nil && (errors.Is(err, storage.ErrUnavailable) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
 		failure = errorTypeOf(err)
 	}
 	o.telemetry.operations.observe(time.Since(o.began).Seconds(), values{o.system, o.name, failure})
 	if o.span == nil {
 		return
 	}
-	o.span.name, o.span.failed = o.name, failure != "" && failure != errorCanceled
 	o.span.text("db.system.name", o.system)
 	o.span.text("db.operation.name", o.name)
 	o.span.text("error.type", failure)
 	if batch > 1 { // the semantic conventions omit it for a single operation
 		o.span.number("db.operation.batch.size", batch)
 	}
-	o.span.end()
+	o.span.end(o.name, failure != "" && failure != errorCanceled)
 }

@@ -17,7 +17,7 @@ const (
 )
 
 // encodeSpans returns an ExportTraceServiceRequest.
-func (t *Telemetry) encodeSpans(spans []*Span) []byte {
+func (t *Telemetry) encodeSpans(spans []*recorded) []byte {
 	e := &encoder{}
 	e.message(1, func() { // resource_spans
 		t.encodeResource(e)
@@ -31,7 +31,7 @@ func (t *Telemetry) encodeSpans(spans []*Span) []byte {
 	return e.b
 }
 
-func (s *Span) encode(e *encoder) {
+func (s *recorded) encode(e *encoder) {
 	e.bytes(1, s.traceID[:])
 	e.bytes(2, s.id[:])
 	if s.parent != [8]byte{} {

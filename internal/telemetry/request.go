@@ -9,33 +9,38 @@ import (
 
 // Method returns a method, or _OTHER if it is not a standard one.
 func Method(method string) string {
-	if slices.Contains(methods, method) {
-		return method
+	switch method {
+	case http.MethodGet:
+		return http.MethodGet
+	case http.MethodPost:
+		return http.MethodPost
+	}
+	if i := slices.Index(methods, method); i >= 0 {
+		return methods[i]
 	}
 	return Other
 }
 
-// StartRequest begins the span of a request that was received at began, and returns a context with it.
-// The span belongs to the trace that the request names. trusted reports whether a proxy of the operator
-// sent the request: then the proxy's decision whether to sample applies. Strangers must not decide what is
-// stored.
-func (t *Telemetry) StartRequest(r *http.Request, began time.Time, trusted func() bool) (context.Context, *Span) {
+// StartRequest begins the span s, which is in the memory of the caller, for a request that was received at
+// began. The span belongs to the trace that the request names. trusted reports whether a proxy of the
+// operator sent the request: then the proxy's decision whether to sample applies. Strangers must not
+// decide what is stored. The caller puts s into the context of the request (ContextKey).
+func (t *Telemetry) StartRequest(s *Span, r *http.Request, began time.Time, trusted func() bool) {
 	if t == nil {
-		return r.Context(), nil
+		return
 	}
-	s := t.newSpan(began)
-	s.kind, s.active = kindServer, t.active.of(values{Method(r.Method)})
+	t.start(s, kindServer, began)
+	s.active = t.active.of(values{Method(r.Method)})
 	s.active.count.Add(1)
 	if sampled, ok := s.continueTrace(r.Header); ok && trusted() {
-		s.sampled = sampled && t.spans != nil
+		s.sample(sampled && t.spans != nil, kindServer)
 	}
-	return context.WithValue(r.Context(), spanKey{}, s), s
 }
 
 // EndRequest ends the span of a request. route is "" if there is nothing at the path. status is zero if
 // no response was written. canceled means that the client has closed the connection.
 func (s *Span) EndRequest(r *http.Request, route string, status int, canceled bool) {
-	if s == nil {
+	if s == nil || s.telemetry == nil {
 		return
 	}
 	method := Method(r.Method)
@@ -58,12 +63,12 @@ func (s *Span) EndRequest(r *http.Request, route string, status int, canceled bo
 		counted = Other
 	}
 	s.telemetry.requests.observe(time.Since(s.began).Seconds(), values{counted, route, code, outcome})
-	if !s.sampled {
+	if s.record == nil {
 		return
 	}
-	s.name, s.failed = method, outcome == OutcomeFailed
+	name := method
 	if known != "" {
-		s.name += " " + known
+		name += " " + known
 	}
 	s.text("http.request.method", method)
 	s.text("url.scheme", s.telemetry.config.Scheme)
@@ -73,7 +78,7 @@ func (s *Span) EndRequest(r *http.Request, route string, status int, canceled bo
 	}
 	s.text("valetkey.outcome", outcome)
 	s.text("error.type", failure)
-	s.end()
+	s.end(name, outcome == OutcomeFailed)
 }
 
 // Refused counts a refused request of the context. rule is the text of a rule, or "" if the request was

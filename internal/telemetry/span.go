@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"math/rand/v2"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -16,24 +17,47 @@ const (
 )
 
 // Span is a part of a trace. The span of a request exists even if it is not sampled, because log
-// records name it. Methods of a nil Span do nothing. One goroutine uses it; others may read its IDs.
+// records name it. Methods of a nil Span do nothing, nor does EndRequest of a zero Span. One goroutine uses it; others may read its IDs.
 type Span struct {
-	telemetry  *Telemetry
+	telemetry *Telemetry
+	began     time.Time
+	record    *recorded // nil if it is not sampled
+
+	// Of a request.
+	active  *series // the requests in progress with its method
+	refused bool    // it broke a rule
+
+	identified sync.Once
+	own        place // see place
+}
+
+// place is the place of a span in its trace.
+type place struct {
 	traceID    [16]byte
 	id, parent [8]byte
 	state      string // tracestate
-	sampled    bool
+}
 
-	name       string
-	kind       int
-	began      time.Time
-	ended      time.Time
-	failed     bool
-	attributes []attribute
+// place returns the place of s. It is chosen when it is first needed: of most requests, nothing names it.
+func (s *Span) place() *place {
+	s.identified.Do(func() {
+		if s.own.traceID == [16]byte{} {
+			fillID(s.own.traceID[:])
+		}
+		fillID(s.own.id[:])
+	})
+	return &s.own
+}
 
-	// Of a request.
-	refused bool    // it broke a rule
-	active  *series // the requests in progress with its method
+// recorded is what is sent of a span that is sampled. It is not a part of Span, so that a span that waits
+// to be sent does not keep the memory of its request, and the other spans are small.
+type recorded struct {
+	place
+	name         string
+	kind         int
+	began, ended time.Time
+	failed       bool
+	attributes   []attribute
 }
 
 // attribute is a key with a text, or a number if numeric is set.
@@ -45,9 +69,12 @@ type attribute struct {
 
 type spanKey struct{}
 
+// ContextKey is the key of a *Span in a context.
+var ContextKey any = spanKey{}
+
 // SpanOf returns the current span; nil if there is none.
 func SpanOf(ctx context.Context) *Span {
-	s, _ := ctx.Value(spanKey{}).(*Span)
+	s, _ := ctx.Value(ContextKey).(*Span)
 	return s
 }
 
@@ -56,32 +83,37 @@ func (s *Span) TraceID() string {
 	if s == nil {
 		return ""
 	}
-	return hex.EncodeToString(s.traceID[:])
+	return hex.EncodeToString(s.place().traceID[:])
 }
 
 // spanID returns the ID of the span in hexadecimal.
-func (s *Span) spanID() string { return hex.EncodeToString(s.id[:]) }
+func (s *Span) spanID() string { return hex.EncodeToString(s.place().id[:]) }
 
 // text adds an attribute. value must not be a secret.
 func (s *Span) text(key, value string) {
-	if s != nil && s.sampled && value != "" {
-		s.attributes = append(s.attributes, attribute{key: key, text: value})
+	if s != nil && s.record != nil && value != "" {
+		s.record.attributes = append(s.record.attributes, attribute{key: key, text: value})
 	}
 }
 
 func (s *Span) number(key string, value int) {
-	if s != nil && s.sampled {
-		s.attributes = append(s.attributes, attribute{key: key, number: int64(value), numeric: true})
+	if s != nil && s.record != nil {
+		s.record.attributes = append(s.record.attributes, attribute{key: key, number: int64(value), numeric: true})
 	}
 }
 
-// newSpan returns a span that belongs to no other.
-func (t *Telemetry) newSpan(began time.Time) *Span {
-	s := &Span{telemetry: t, began: began}
-	fillID(s.traceID[:])
-	fillID(s.id[:])
-	s.sampled = t.sample()
-	return s
+// start makes s a span that belongs to no other.
+func (t *Telemetry) start(s *Span, kind int, began time.Time) {
+	s.telemetry, s.began = t, began
+	s.sample(t.sample(), kind)
+}
+
+// sample decides whether s is sampled.
+func (s *Span) sample(sampled bool, kind int) {
+	s.record = nil
+	if sampled {
+		s.record = &recorded{kind: kind}
+	}
 }
 
 // sample decides whether a trace is recorded. It does not depend on the ID of the trace, which may have
@@ -92,22 +124,25 @@ func (t *Telemetry) sample() bool {
 
 // child returns a new span below s; nil if s is not sampled.
 func (s *Span) child(kind int) *Span {
-	if s == nil || !s.sampled {
+	if s == nil || s.record == nil {
 		return nil
 	}
-	c := &Span{telemetry: s.telemetry, traceID: s.traceID, parent: s.id, state: s.state, sampled: true, kind: kind, began: time.Now()}
-	fillID(c.id[:])
-	return c
+	above := s.place()
+	return &Span{
+		telemetry: s.telemetry, began: time.Now(), record: &recorded{kind: kind},
+		own: place{traceID: above.traceID, parent: above.id, state: above.state},
+	}
 }
 
 // end sends the span, if it is sampled. If too many wait to be sent, it is dropped.
-func (s *Span) end() {
-	if s == nil || !s.sampled {
+func (s *Span) end(name string, failed bool) {
+	if s == nil || s.record == nil {
 		return
 	}
-	s.ended = time.Now()
+	r := s.record
+	r.place, r.began, r.ended, r.name, r.failed = *s.place(), s.began, time.Now(), name, failed
 	select {
-	case s.telemetry.spans <- s:
+	case s.telemetry.spans <- r:
 	default:
 		s.telemetry.dropped.add(1, values{})
 	}
@@ -137,9 +172,9 @@ func (s *Span) continueTrace(h http.Header) (sampled, ok bool) {
 	if !ok {
 		return false, false
 	}
-	s.traceID, s.parent = traceID, parent
+	s.own.traceID, s.own.parent = traceID, parent
 	if states := h[headerTraceState]; len(states) == 1 && printableASCII(states[0]) && len(states[0]) <= maxTraceState {
-		s.state = states[0]
+		s.own.state = states[0]
 	}
 	return flags&1 != 0, true
 }
@@ -191,7 +226,7 @@ func printableASCII(s string) bool {
 // traceParent returns the header for a request that belongs to the span.
 func (s *Span) traceParent() string {
 	flags := "00"
-	if s.sampled {
+	if s.record != nil {
 		flags = "01"
 	}
 	return "00-" + s.TraceID() + "-" + s.spanID() + "-" + flags

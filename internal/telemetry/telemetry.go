@@ -61,7 +61,7 @@ type Telemetry struct {
 	table
 	status [600]string // the text of each status code
 
-	spans chan *Span // to be sent; nil if none are
+	spans chan *recorded // to be sent; nil if none are
 	// client sends to the Endpoint.
 	client *http.Client
 
@@ -93,7 +93,7 @@ func New(config Config) *Telemetry {
 		t.status[code] = strconv.Itoa(code)
 	}
 	if config.Endpoint != "" && config.SampleRatio > 0 {
-		t.spans = make(chan *Span, maxQueued)
+		t.spans = make(chan *recorded, maxQueued)
 	}
 	return t
 }

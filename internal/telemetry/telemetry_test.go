@@ -153,9 +153,10 @@ func request(observed *Telemetry, method, route, traceParent string, trusted boo
 	if traceParent != "" {
 		r.Header.Set("Traceparent", traceParent)
 	}
-	ctx, span := observed.StartRequest(r, time.Now(), func() bool { return trusted })
+	span := new(Span)
+	observed.StartRequest(span, r, time.Now(), func() bool { return trusted })
 	if f != nil {
-		f(ctx)
+		f(context.WithValue(r.Context(), ContextKey, span))
 	}
 	span.EndRequest(r, route, status, false)
 }
@@ -400,7 +401,8 @@ func TestOffIsFree(t *testing.T) {
 	var off *Telemetry
 	r := httptest.NewRequest(http.MethodGet, "/jwks", nil)
 	n := testing.AllocsPerRun(100, func() {
-		_, span := off.StartRequest(r, time.Time{}, nil)
+		var span *Span
+		off.StartRequest(span, r, time.Time{}, nil)
 		off.StartOperation(r.Context(), "sqlite", "batch").End(1, nil)
 		off.Refused(r.Context(), "rule", "error", "reference")
 		off.Event("event")
@@ -423,8 +425,9 @@ func BenchmarkRequest(b *testing.B) {
 			}()
 			b.ReportAllocs()
 			for b.Loop() {
-				ctx, span := observed.StartRequest(r, time.Now(), nil)
-				observed.StartOperation(ctx, "sqlite", "batch").End(1, nil)
+				span := new(Span)
+				observed.StartRequest(span, r, time.Now(), nil)
+				observed.StartOperation(context.WithValue(r.Context(), ContextKey, span), "sqlite", "batch").End(1, nil)
 				observed.Signed("ES256", span.began)
 				span.EndRequest(r, "/token", 200, false)
 			}

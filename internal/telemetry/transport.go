@@ -33,10 +33,9 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	began, parent := time.Now(), SpanOf(r.Context())
 	span := parent.child(kindClient)
 	if parent == nil { // in the background
-		if span = t.telemetry.newSpan(time.Now()); !span.sampled {
+		span = &Span{}
+		if t.telemetry.start(span, kindClient, began); span.record == nil {
 			span = nil
-		} else {
-			span.kind = kindClient
 		}
 	}
 	if from := span; t.destination == DestinationOperator && (from != nil || parent != nil) {
@@ -45,8 +44,8 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		r = r.Clone(r.Context()) // a RoundTripper must not modify the request
 		r.Header.Set(headerTraceParent, from.traceParent())
-		if from.state != "" {
-			r.Header.Set(headerTraceState, from.state)
+		if state := from.place().state; state != "" {
+			r.Header.Set(headerTraceState, state)
 		}
 	}
 	response, err := t.base.RoundTrip(r)
@@ -57,17 +56,17 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	method := Method(r.Method)
 	t.telemetry.sent.observe(time.Since(began).Seconds(), values{method, status, t.destination, failure})
 	if span != nil {
-		span.name, span.failed = method, err != nil || response.StatusCode >= http.StatusBadRequest
+		failed := err != nil || response.StatusCode >= http.StatusBadRequest
 		span.text("http.request.method", method)
 		span.text("server.address", r.URL.Hostname())
 		if err == nil {
 			span.number("http.response.status_code", response.StatusCode)
-			if span.failed {
+			if failed {
 				failure = status
 			}
 		}
 		span.text("error.type", failure)
-		span.end()
+		span.end(method, failed)
 	}
 	return response, err
 }

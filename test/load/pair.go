@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/valetkey/valetkey/internal/pgtest"
 )
@@ -20,9 +22,17 @@ type pair struct {
 	most    float64 // how much CPU time the second may take, as a multiple of the first's; 0 if it is not limited
 }
 
-// pairRounds is how often a scenario is measured with both. Each round starts with the other one, and has
-// a part of the requests.
-const pairRounds = 20
+// A round is a turn of each server, and each round starts with the other one. Turns are short, so that
+// other load on the machine affects both. Their number of requests is the same, so that both servers
+// have as many garbage collections. There are rounds until the ratio is known well enough.
+const (
+	turnTime  = 100 * time.Millisecond // about how long a turn takes
+	minRounds = 60
+	// moreRounds is after how many rounds the ratio is looked at again.
+	moreRounds = 20
+	// wellKnown is how wide the interval of a ratio is that is not compared with a limit.
+	wellKnown = 0.01
+)
 
 // measureSince compares the program of this tree with an older one.
 func measureSince(ctx context.Context, o options) error {
@@ -89,11 +99,11 @@ func (p pair) measure(ctx context.Context, o options) (err error) {
 	}
 	var above []string
 	for _, s := range selected {
-		ratio, err := p.compare(ctx, o, s, servers, client)
+		c, err := p.compare(ctx, o, s, servers, client)
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
-		if p.most > 0 && !(ratio <= p.most) {
+		if ratio := c.ratio(); p.most > 0 && !(ratio <= p.most) {
 			above = append(above, fmt.Sprintf("%s takes %.3f times its CPU time %s, more than %.2f", s.name, ratio, p.names[0], p.most))
 		}
 	}
@@ -107,37 +117,116 @@ func (p pair) measure(ctx context.Context, o options) (err error) {
 	return nil
 }
 
-// compare prints the result of a scenario, and returns the median of the ratios of the rounds.
-func (p pair) compare(ctx context.Context, o options, s scenario, servers [2]*server, client keys) (ratio float64, err error) {
+// compare prints the result of a scenario, and returns the ratio.
+func (p pair) compare(ctx context.Context, o options, s scenario, servers [2]*server, client keys) (comparison, error) {
 	if s.most > 0 {
-		o.Requests, o.Concurrency = min(o.Requests, s.most), min(o.Concurrency, signInsAtOnce)
+		o.Concurrency = min(o.Concurrency, signInsAtOnce)
 	}
-	o.Requests = max(1, o.Requests/pairRounds)
 	var requests [2]request
 	for i, server := range servers {
+		var err error
 		if requests[i], err = s.prepare(ctx, server.target, client); err != nil {
-			return 0, err
+			return comparison{}, err
 		}
 	}
-	var ratios []float64
-	var costs [2][]float64
-	for round := range pairRounds {
-		var cpu [2]float64
-		for turn := range servers {
-			i := (round + turn) % 2
-			f, err := measure(ctx, servers[i].target, o, requests[i])
+	both := alternately(requests)
+	var err error
+	if o.Requests, err = requestsOfTurn(ctx, o, both); err != nil {
+		return comparison{}, err
+	}
+	var c comparison
+	for !c.sure(p.most) && len(c.ratios) < o.Rounds {
+		for range moreRounds {
+			cpu, err := round(ctx, o, servers, both)
 			if err != nil {
-				return 0, err
+				return comparison{}, err
 			}
-			cpu[i] = f.CPU
-			costs[i] = append(costs[i], f.CPU)
+			c.add(cpu)
 		}
-		ratios = append(ratios, cpu[1]/cpu[0])
 	}
-	ratio = median(ratios)
-	fmt.Printf("%-24s CPU %.4f s per 1000 %s, %.4f %s (medians); median ratio %.3f (%.3f to %.3f)\n",
-		s.name, median(costs[0]), p.names[0], median(costs[1]), p.names[1], ratio, slices.Min(ratios), slices.Max(ratios))
-	return ratio, nil
+	low, high := c.interval()
+	fmt.Printf("%-24s CPU %.2f µs %s, %.2f %s; ratio %.3f (95 %%: %.3f to %.3f; %d rounds of %d requests)\n",
+		s.name, median(c.costs[0]), p.names[0], median(c.costs[1]), p.names[1], c.ratio(), low, high, len(c.ratios), o.Requests)
+	return c, nil
+}
+
+// requestsOfTurn warms both servers up, and returns how many requests take turnTime.
+func requestsOfTurn(ctx context.Context, o options, both request) (n int, err error) {
+	const long = 5 * turnTime
+	times, err := flood(ctx, 1<<40, o.Concurrency, long, both, 0)
+	return max(o.Concurrency, len(times)*int(turnTime)/int(long)), err
+}
+
+// alternately returns a request that each worker sends to one server and then to the other one.
+func alternately(requests [2]request) request {
+	var first [maxWorkers]int
+	return func(ctx context.Context, worker int) error {
+		first[worker] = 1 - first[worker]
+		for i := range requests {
+			if err := requests[i^first[worker]](ctx, worker); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// round measures both servers, and returns the CPU time of a request in µs.
+func round(ctx context.Context, o options, servers [2]*server, both request) (cpu [2]float64, err error) {
+	var before [2]time.Duration
+	for i, s := range servers {
+		if before[i], err = s.cpu(); err != nil {
+			return cpu, err
+		}
+	}
+	if _, err := flood(ctx, o.Requests, o.Concurrency, o.longest(), both, 0); err != nil {
+		return cpu, err
+	}
+	for i, s := range servers {
+		after, err := s.cpu()
+		if err != nil {
+			return cpu, err
+		}
+		cpu[i] = float64(after-before[i]) / float64(time.Microsecond) / float64(o.Requests)
+	}
+	return cpu, nil
+}
+
+// comparison is the rounds of a scenario.
+type comparison struct {
+	costs  [2][]float64 // in µs of CPU time
+	ratios []float64    // of the second server to the first one, sorted
+}
+
+func (c *comparison) add(cpu [2]float64) {
+	for i := range cpu {
+		c.costs[i] = append(c.costs[i], cpu[i])
+	}
+	c.ratios = append(c.ratios, cpu[1]/cpu[0])
+	slices.Sort(c.ratios)
+}
+
+// ratio is the median of the rounds: a turn during which something else ran does not count more than another.
+func (c *comparison) ratio() float64 { return median(c.ratios) }
+
+// interval is the confidence interval of the median at 95 %, from the ranks of the ratios: it assumes
+// nothing about how they are distributed.
+func (c *comparison) interval() (low, high float64) {
+	n := float64(len(c.ratios))
+	rank := max(0, int(n/2-1.96*math.Sqrt(n)/2))
+	return c.ratios[rank], c.ratios[len(c.ratios)-1-rank]
+}
+
+// sure reports whether more rounds would hardly change the result.
+func (c *comparison) sure(limit float64) bool {
+	if len(c.ratios) < minRounds {
+		return false
+	}
+	low, high := c.interval()
+	if limit == 0 {
+		return high-low < wellKnown
+	}
+	return low > limit || high <= limit
 }
 
 func median(values []float64) float64 {
