@@ -312,6 +312,49 @@ func TestValuesOutsideOfASetAreOneSeries(t *testing.T) {
 	}
 }
 
+// Values of the same length share a slot, and are still different series.
+func TestSeriesThatShareASlot(t *testing.T) {
+	observed := New(Config{Scheme: "https"})
+	names := []string{"first", "other", "third"}
+	for range 2 {
+		for i, name := range names {
+			observed.refusals.add(int64(i+1), values{name})
+		}
+	}
+	for i, name := range names {
+		if n := observed.refusals.of(values{name}).count.Load(); n != int64(2*(i+1)) {
+			t.Errorf("%s: %d", name, n)
+		}
+	}
+	if n := len(observed.refusals.points()); n != len(names) {
+		t.Errorf("%d series", n)
+	}
+}
+
+// The ID of a span is chosen when something names it, and is then the same for all.
+func TestIDsAreChosenOnce(t *testing.T) {
+	observed := New(Config{Scheme: "https"})
+	span := new(Span)
+	observed.StartRequest(span, httptest.NewRequest(http.MethodGet, "/jwks", nil), time.Now(), nil)
+	if span.own != (place{}) {
+		t.Error("a span has an ID that nothing has asked for")
+	}
+	const callers = 8
+	headers := make(chan string, callers)
+	for range callers {
+		go func() { headers <- span.traceParent() }()
+	}
+	first := <-headers
+	if _, _, _, ok := parseTraceParent(first); !ok {
+		t.Errorf("traceparent: %q", first)
+	}
+	for range callers - 1 {
+		if h := <-headers; h != first {
+			t.Errorf("traceparent: %q and %q", first, h)
+		}
+	}
+}
+
 // A gauge whose value is unknown disappears: an old value would look like a current one.
 func TestUnknownGaugesDisappear(t *testing.T) {
 	observed := New(Config{Scheme: "https"})

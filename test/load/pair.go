@@ -14,19 +14,19 @@ import (
 	"github.com/valetkey/valetkey/internal/pgtest"
 )
 
-// pair is two servers that are compared. Both run at the same time, and are measured in turns, so that
-// other load on the machine affects both.
+// pair is two servers that are compared. Both run at the same time, and get the same
+// requests by turns, so that other load on the machine affects both.
 type pair struct {
 	names   [2]string
 	options [2]options
 	most    float64 // how much CPU time the second may take, as a multiple of the first's; 0 if it is not limited
 }
 
-// A round is a turn of each server, and each round starts with the other one. Turns are short, so that
-// other load on the machine affects both. Their number of requests is the same, so that both servers
-// have as many garbage collections. There are rounds until the ratio is known well enough.
+// Each worker sends a request to one server, and then the same one to the other, so that other load on the
+// machine affects both. The requests are counted in short rounds, and there are rounds until the ratio is
+// known well enough.
 const (
-	turnTime  = 100 * time.Millisecond // about how long a turn takes
+	roundTime = 20 * time.Millisecond // about how much CPU time of a server a round takes
 	minRounds = 60
 	// moreRounds is after how many rounds the ratio is looked at again.
 	moreRounds = 20
@@ -131,7 +131,7 @@ func (p pair) compare(ctx context.Context, o options, s scenario, servers [2]*se
 	}
 	both := alternately(requests)
 	var err error
-	if o.Requests, err = requestsOfTurn(ctx, o, both); err != nil {
+	if o.Requests, err = requestsOfRound(ctx, o, servers, both); err != nil {
 		return comparison{}, err
 	}
 	var c comparison
@@ -150,11 +150,19 @@ func (p pair) compare(ctx context.Context, o options, s scenario, servers [2]*se
 	return c, nil
 }
 
-// requestsOfTurn warms both servers up, and returns how many requests take turnTime.
-func requestsOfTurn(ctx context.Context, o options, both request) (n int, err error) {
-	const long = 5 * turnTime
-	times, err := flood(ctx, 1<<40, o.Concurrency, long, both, 0)
-	return max(o.Concurrency, len(times)*int(turnTime)/int(long)), err
+// requestsOfRound warms both servers up, and returns how many requests take roundTime.
+func requestsOfRound(ctx context.Context, o options, servers [2]*server, both request) (int, error) {
+	o.Requests = o.Concurrency
+	for {
+		cpu, err := round(ctx, o, servers, both)
+		if err != nil {
+			return 0, err
+		}
+		if took := time.Duration(cpu[0] * float64(o.Requests) * float64(time.Microsecond)); took >= roundTime {
+			return max(o.Concurrency, int(float64(o.Requests)*float64(roundTime)/float64(took))), nil
+		}
+		o.Requests *= 2
+	}
 }
 
 // alternately returns a request that each worker sends to one server and then to the other one.
@@ -206,7 +214,7 @@ func (c *comparison) add(cpu [2]float64) {
 	slices.Sort(c.ratios)
 }
 
-// ratio is the median of the rounds: a turn during which something else ran does not count more than another.
+// ratio is the median of the rounds: a round in which something else ran does not count more than others.
 func (c *comparison) ratio() float64 { return median(c.ratios) }
 
 // interval is the confidence interval of the median at 95 %, from the ranks of the ratios: it assumes
@@ -217,7 +225,8 @@ func (c *comparison) interval() (low, high float64) {
 	return c.ratios[rank], c.ratios[len(c.ratios)-1-rank]
 }
 
-// sure reports whether more rounds would hardly change the result.
+// sure reports whether more rounds are not needed. A ratio above the limit is never sure: it may be the fault
+// of what else ran so far.
 func (c *comparison) sure(limit float64) bool {
 	if len(c.ratios) < minRounds {
 		return false
@@ -226,7 +235,7 @@ func (c *comparison) sure(limit float64) bool {
 	if limit == 0 {
 		return high-low < wellKnown
 	}
-	return low > limit || high <= limit
+	return high <= limit
 }
 
 func median(values []float64) float64 {

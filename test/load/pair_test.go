@@ -16,7 +16,7 @@ func TestComparisonIsNotDisturbed(t *testing.T) {
 	}{
 		{costs: [2]float64{20, 20}, low: 0.99, high: 1.01, sure: true},
 		{costs: [2]float64{20, 20.4}, low: 1.01, high: 1.03, sure: true},
-		{costs: [2]float64{20, 22}, low: 1.09, high: 1.11, above: true, sure: true},
+		{costs: [2]float64{20, 22}, low: 1.09, high: 1.11, above: true},
 		{costs: [2]float64{20, 21}, low: 1.04, high: 1.06}, // the limit itself
 	} {
 		var rounds comparison
@@ -32,8 +32,8 @@ func TestComparisonIsNotDisturbed(t *testing.T) {
 		if r := rounds.ratio(); r < c.low || r > c.high || low > r || r > high {
 			t.Errorf("%v: the ratio is %.3f, and the interval %.3f to %.3f", c.costs, r, low, high)
 		}
-		if c.sure && (!rounds.sure(maxObserved) || (rounds.ratio() > maxObserved) != c.above) {
-			t.Errorf("%v: sure: %v; ratio %.3f after %d rounds", c.costs, rounds.sure(maxObserved), rounds.ratio(), len(rounds.ratios))
+		if rounds.sure(maxObserved) != c.sure && c.costs[1] != 21 || c.above && low <= maxObserved {
+			t.Errorf("%v: sure: %v; interval %.3f to %.3f after %d rounds", c.costs, rounds.sure(maxObserved), low, high, len(rounds.ratios))
 		}
 	}
 }
