@@ -90,14 +90,14 @@ func TestTextsAreWrittenInOneStyle(t *testing.T) {
 	wide := regexp.MustCompile(`[\p{Han}\p{Hiragana}\p{Katakana}}”」）>][,;:!?]|[,;:!?][\p{Han}\p{Hiragana}\p{Katakana}]|[,;:!?]$`)
 	wrong := map[string]*regexp.Regexp{
 		"":        regexp.MustCompile(`"|\.\.\.|  |[^\n] \n|[a-z] [,.]`),
-		"de":      regexp.MustCompile(`\b(du|dein\w*|dich|dir|Nutzer\w*)\b`),
+		"de":      regexp.MustCompile(`\b(du|dein\w*|dich|dir|Nutzer\w*)\b|\b[Ii]n \{(lifetime|delay)\}`), // “7 Tage”, but “in 7 Tagen”
 		"fr":      regexp.MustCompile(`« | [;:!?»]|\b(tu|ton|toi)\b`),
 		"es":      regexp.MustCompile(`\b([Uu]sted|[Ii]nicie|[Ii]nténtelo|su (contraseña|sesión))\b`),
 		"pt":      regexp.MustCompile(`palavra-passe|ecrã|utilizador|telemóvel|\bgestor\b`),
 		"it":      regexp.MustCompile(`e-mail|\b[Ii]l \{(date|time)\}`), // “l’8 marzo”, but “il 9 marzo”
 		"nl":      regexp.MustCompile(`\b([Uu]|[Uu]w|toepassing\w*|aanmeld\w*)\b`),
-		"pl":      regexp.MustCompile(`ł[eo]ś(\P{L}|$)`), // verbs that have a gender
-		"ja":      wide,
+		"pl":      regexp.MustCompile(`ł[eo]ś(\P{L}|$)|[Pp]o upływie \{`),       // verbs that have a gender; “3 godziny”, but “po upływie 3 godzin”
+		"ja":      regexp.MustCompile(wide.String() + `|\{(lifetime|delay)\}後`), // “3日間”, but “3日後”
 		"zh-Hans": regexp.MustCompile(wide.String() + `|[帐戶户](号|戶|户)`),
 		"zh-Hant": regexp.MustCompile(wide.String() + `|通行密鑰|帳號`),
 	}
