@@ -30,7 +30,7 @@ func errorText(err error) (title, text string) {
 	case errors.Is(err, ErrRefused):
 		return "You cannot sign in here", "You are signed in at the sign-in service, but your account may not use this application."
 	case errors.Is(err, &Error{Code: oauth.AccessDenied}):
-		return "You are not signed in", "The sign-in was cancelled, or access was denied. Nothing was shared with this application."
+		return "You are not signed in", "The sign-in was canceled, or access was denied. Nothing was shared with this application."
 	case errors.Is(err, ErrState), errors.Is(err, ErrTransaction):
 		return "This sign-in is no longer valid", "It took too long, was completed before, or was started in another browser or tab. If this happens every time, check that cookies are enabled."
 	}

@@ -39,7 +39,7 @@ func TestErrorPageOfADeniedSignInHasLinks(t *testing.T) {
 	if policy := resp.Header.Get("Content-Security-Policy"); !strings.Contains(policy, "default-src 'none'") || !strings.Contains(policy, "frame-ancestors 'none'") {
 		t.Errorf("the policy is %q", policy)
 	}
-	if !strings.Contains(page, "cancelled") || link(t, page, "Back to the application") != "/" {
+	if !strings.Contains(page, "canceled") || link(t, page, "Back to the application") != "/" {
 		t.Errorf("the page is %s", page)
 	}
 	// The link starts again and returns to the same page afterwards.
