@@ -171,10 +171,6 @@ func (a *Accounts) erase(ctx context.Context, now time.Time, user *User) error {
 	if err := a.store.EraseUser(ctx, now, user.ID); err != nil {
 		return fmt.Errorf("erase an account: %w", err)
 	}
-	// Links that undo changes contain former addresses. If this fails, they expire.
-	if err := a.store.DeleteFamily(ctx, undoFamily(user.ID)); err != nil {
-		a.logger.Log(ctx, event.LevelOf(ctx, err), "links of an erased account not deleted", "user", user.ID, "error", err)
-	}
 	a.events.Record(ctx, event.AccountErased, slog.String("sub", user.ID))
 	a.notify(ctx, now, user, mail.Message{Kind: mail.KindDeleted})
 	return nil

@@ -37,6 +37,7 @@
 //	reset.go           a new password for a user who has forgotten the old one
 //	accountdata.go     what is kept about an account besides: former names, deletion, lock-down
 //	securityevent.go   recent security events
+//	remembered.go      what else is remembered about an account for a while
 //	sessionuse.go      when sessions were used last; ending the others
 //	lockdown.go        "this wasn't me"
 //	changeusername.go  another username

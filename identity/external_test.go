@@ -244,3 +244,57 @@ func TestIDTokensOfProvidersAreSealed(t *testing.T) {
 		t.Errorf("the logouts: %d, %v", len(logouts), err)
 	}
 }
+
+// A browser in which another user signs in keeps in mind which sessions at providers the former one has
+// begun, for the logout. Their end does not end the session of the other user.
+func TestSessionsAtProvidersOfAFormerUser(t *testing.T) {
+	accounts, _ := externalAccounts(t)
+	ctx, now := t.Context(), time.Now()
+	begin := func(provider string, old *identity.Session) *identity.Session {
+		t.Helper()
+		e := external("at "+provider, "", false)
+		e.User.Provider, e.User.Issuer, e.User.Session.ID = provider, "https://"+provider+".example", "a session"
+		user, err := accounts.SignInExternal(ctx, now, e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reference, err := accounts.HoldExternalSession(ctx, now, user.ID, e.User)
+		if err != nil {
+			t.Fatal(err)
+		}
+		proofs := []identity.ProvedMethod{{Method: identity.MethodUpstream, At: now, Authenticator: reference}}
+		secret, _, err := accounts.StartSession(ctx, now, user, identity.SessionDetails{Proofs: proofs}, old)
+		if err != nil {
+			t.Fatal(err)
+		}
+		session, err := accounts.Session(ctx, now, secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return session
+	}
+	logouts := func(session *identity.Session) (providers string) {
+		t.Helper()
+		found, err := accounts.ExternalLogouts(ctx, now, session)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, logout := range found {
+			providers += logout.Provider + " "
+		}
+		return providers
+	}
+	second := begin("partner", begin("corp", nil))
+	if got := logouts(second); got != "partner corp " {
+		t.Errorf("a logout ends the sessions at %s", got)
+	}
+	if ended, err := accounts.EndExternalSessions(ctx, now, "https://corp.example", "at corp", ""); err != nil || ended != 0 {
+		t.Errorf("the end of the former user's session at the provider ends %d sessions here, %v", ended, err)
+	}
+	if active, err := accounts.SessionActive(ctx, now, second.ID); err != nil || !active {
+		t.Errorf("the session of the other user has ended: %v", err)
+	}
+	if got := logouts(second); got != "partner " {
+		t.Errorf("after one has ended, a logout ends the sessions at %s", got)
+	}
+}

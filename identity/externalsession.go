@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/valetkey/valetkey/internal/event"
@@ -16,7 +17,7 @@ import (
 
 // A sign-in through a provider leaves a ticket about the session there. Its reference is the
 // Authenticator of the proof (ProvedMethod), and so part of the session here: that is how sessions are
-// found when the provider ends its own.
+// found when the provider ends its own. The reference begins with the ID of the provider.
 
 // externalSession is the Data of a ticket.
 type externalSession struct {
@@ -43,7 +44,7 @@ func externalFamily(parts ...string) string {
 
 // HoldExternalSession stores a session at a provider, and returns the reference for the proof.
 func (a *Accounts) HoldExternalSession(ctx context.Context, now time.Time, userID string, e *ExternalUser) (reference string, err error) {
-	reference = storage.NewID()
+	reference = e.Provider + "." + storage.NewID()
 	session := externalSession{
 		Reference: reference, UserID: userID, Provider: e.Provider, Issuer: e.Issuer, Subject: e.Subject, ID: e.Session.ID, Expires: e.Session.Expires,
 	}
@@ -72,6 +73,16 @@ func (a *Accounts) HoldExternalSession(ctx context.Context, now time.Time, userI
 		return "", fmt.Errorf("store a session at a provider: %w", err)
 	}
 	return reference, nil
+}
+
+// Provider returns the ID of the provider or directory that has proved who the user is; "" if there is none, or
+// if an earlier version has stored the proof.
+func (p ProvedMethod) Provider() string {
+	provider, _, found := strings.Cut(p.Authenticator, ".")
+	if p.Method != MethodUpstream || !found {
+		return ""
+	}
+	return provider
 }
 
 // ExternalSessions is what proofs by providers say about a session here.
@@ -131,15 +142,24 @@ func (l ExternalLogout) Format(s fmt.State, _ rune) { fmt.Fprint(s, "[logout at 
 // LogValue keeps the ID token out of structured logs.
 func (l ExternalLogout) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(l)) }
 
-// ExternalLogouts returns the sessions at providers in which a session here began, the latest of each
-// provider. Those that the provider has ended are left out.
+// AtProviders returns the references of the sessions at providers that were begun in the browser of a session
+// here, the latest first: those of its user, and those of users who were signed in before without signing out.
+func (s *Session) AtProviders() []string {
+	var references []string
+	for _, proof := range slices.Backward(s.Proofs) {
+		if proof.Method == MethodUpstream && proof.Authenticator != "" {
+			references = append(references, proof.Authenticator)
+		}
+	}
+	return append(references, s.left...)
+}
+
+// ExternalLogouts returns the sessions at providers that end with a session here: the latest of each
+// provider, because a provider has one session in a browser. Those that the provider has ended are left out.
 func (a *Accounts) ExternalLogouts(ctx context.Context, now time.Time, s *Session) ([]ExternalLogout, error) {
 	var logouts []ExternalLogout
-	for _, proof := range slices.Backward(s.Proofs) {
-		if proof.Method != MethodUpstream || proof.Authenticator == "" {
-			continue
-		}
-		ticket, err := a.store.Get(ctx, now, ticketkind.ExternalSession.Hash(proof.Authenticator))
+	for _, reference := range s.AtProviders() {
+		ticket, err := a.store.Get(ctx, now, ticketkind.ExternalSession.Hash(reference))
 		if errors.Is(err, storage.ErrNotFound) || err == nil && !ticket.Spent.IsZero() {
 			continue
 		}

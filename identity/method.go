@@ -169,13 +169,33 @@ func Active(proofs []ProvedMethod) []ProvedMethod {
 // maxProofs is how many proofs a session keeps: with more, the sign-ins of a year would be part of it.
 const maxProofs = 8
 
-// addProof adds a proof. It replaces an earlier one by the same method and authenticator.
+// source names what a proof comes from: a method, or one of several providers.
+func (p ProvedMethod) source() string { return string(p.Method) + " " + p.Provider() }
+
+// addProof adds a proof. It replaces an earlier one by the same method and authenticator. If there are too
+// many, the first one goes that is not the last of its source: signing in at one provider again and again
+// must not make the session forget the one at another, which has to be ended with it.
 func addProof(proofs []ProvedMethod, proof ProvedMethod) []ProvedMethod {
 	kept := slices.DeleteFunc(slices.Clone(proofs), func(p ProvedMethod) bool {
 		return p.Method == proof.Method && p.Authenticator == proof.Authenticator && !p.At.After(proof.At)
 	})
 	kept = append(kept, proof)
-	return kept[max(0, len(kept)-maxProofs):]
+	for len(kept) > maxProofs {
+		i := superseded(kept)
+		kept = slices.Delete(kept, i, i+1)
+	}
+	return kept
+}
+
+// superseded returns the index of the first proof that another one of the same source follows; 0 if there is
+// none.
+func superseded(proofs []ProvedMethod) int {
+	for i, p := range proofs {
+		if slices.ContainsFunc(proofs[i+1:], func(later ProvedMethod) bool { return later.source() == p.source() }) {
+			return i
+		}
+	}
+	return 0
 }
 
 // MergeProofs adds proofs to others.

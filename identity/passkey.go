@@ -116,7 +116,7 @@ func (a *Accounts) RemovePasskey(ctx context.Context, now time.Time, user *User,
 	if err != nil {
 		return fmt.Errorf("encode a removed passkey: %w", err)
 	}
-	ticket := storage.Ticket{Key: removedPasskeyKey(found.Passkey.CredentialID), Data: data, Expires: now.Add(removedPasskeyLifetime)}
+	ticket := storage.Ticket{Key: removedPasskeyKey(found.Passkey.CredentialID), Family: removedPasskeyFamily(user.ID), Data: data, Expires: now.Add(removedPasskeyLifetime)}
 	if err := a.store.Put(ctx, now, ticket); err != nil && !errors.Is(err, storage.ErrExists) {
 		return fmt.Errorf("remember a removed passkey: %w", err)
 	}
@@ -128,6 +128,10 @@ type removedPasskey struct {
 	User    string  `json:"user"`
 	Passkey Passkey `json:"passkey"`
 }
+
+// removedPasskeyFamily is the ticket family of the removed passkeys of a user. It ends with the account, and not
+// with the sessions.
+func removedPasskeyFamily(userID string) string { return "removed passkeys:" + userID }
 
 func removedPasskeyKey(credentialID []byte) storage.Key {
 	return ticketkind.RemovedPasskey.Hash(string(credentialID))

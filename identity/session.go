@@ -39,6 +39,7 @@ type Session struct {
 	Expires time.Time
 
 	former []string // its names from before the user signed in again
+	left   []string // references of sessions at providers of users who were signed in before (AtProviders)
 }
 
 // Former returns the names of the session from before the user signed in again, the oldest
@@ -73,7 +74,7 @@ type SessionDetails struct {
 // now.
 //
 // old is the browser's previous session; nil if there was none. If it belongs to another user, it
-// ends. If it belongs to the same user, it continues under a new name and secret: the old secret
+// ends; its user may still be signed in at providers (AtProviders). If it belongs to the same user, it continues under a new name and secret: the old secret
 // becomes invalid, but what was started under the old name, for instance in another tab, is not
 // ended by the new sign-in.
 //
@@ -90,17 +91,23 @@ func (a *Accounts) StartSession(ctx context.Context, now time.Time, user *User, 
 	if old == nil && details.AuthTime.Before(user.EndedAt) {
 		details.AuthTime = user.EndedAt // as above: the proofs were checked with this record
 	}
+	var left []string
+	if old != nil {
+		left = old.left
+	}
 	if old != nil && old.User.ID != user.ID {
+		left = old.AtProviders()
 		if err := a.EndSession(ctx, now, old.ID); err != nil {
 			return "", nil, err
 		}
 		old = nil
 	}
-	secret, session, err = a.putSession(ctx, now, user, details, old)
+	left = left[:min(len(left), maxProofs)]
+	secret, session, err = a.putSession(ctx, now, user, details, left, old)
 	if errors.Is(err, storage.ErrSpent) || errors.Is(err, storage.ErrNotFound) {
 		// Another tab was faster, and the browser may keep the cookie of either tab; or the old
 		// session has just ended.
-		secret, session, err = a.putSession(ctx, now, user, details, nil)
+		secret, session, err = a.putSession(ctx, now, user, details, left, nil)
 	}
 	if err != nil {
 		return "", nil, err
@@ -121,10 +128,10 @@ func (a *Accounts) StartSession(ctx context.Context, now time.Time, user *User, 
 }
 
 // putSession stores a new session, which replaces the old one, if any.
-func (a *Accounts) putSession(ctx context.Context, now time.Time, user *User, details SessionDetails, old *Session) (string, *Session, error) {
+func (a *Accounts) putSession(ctx context.Context, now time.Time, user *User, details SessionDetails, left []string, old *Session) (string, *Session, error) {
 	secret := newSecret()
 	key := ticketkind.Session.Hash(secret)
-	session := &Session{ID: sid(key), User: user, SessionDetails: details, Expires: now.Add(a.sessionLifetime)}
+	session := &Session{ID: sid(key), User: user, SessionDetails: details, Expires: now.Add(a.sessionLifetime), left: left}
 	if details.Enrolling != "" {
 		session.Expires = now.Add(min(enrolmentSession, a.sessionLifetime))
 	}
@@ -140,7 +147,7 @@ func (a *Accounts) putSession(ctx context.Context, now time.Time, user *User, de
 	}
 	data, err := json.Marshal(sessionData{
 		User: user.ID, AuthTime: details.AuthTime.UnixMilli(), AMR: details.AMR, ACR: details.ACR,
-		UserAgent: details.UserAgent, Remote: details.Remote, Former: session.former, Proofs: encodeProofs(details.Proofs),
+		UserAgent: details.UserAgent, Remote: details.Remote, Former: session.former, Proofs: encodeProofs(details.Proofs), Left: left,
 		Enrolling:  details.Enrolling,
 		SignedInAt: milliseconds(details.SignedInAt),
 	})
@@ -459,6 +466,7 @@ func readSession(ticket storage.Ticket) (*Session, string, error) {
 		SessionDetails: SessionDetails{time.UnixMilli(d.AuthTime).UTC(), d.AMR, d.ACR, d.UserAgent, d.Remote, decodeProofs(d.Proofs), d.Enrolling, fromMilliseconds(d.SignedInAt), time.Time{}},
 		Expires:        ticket.Expires,
 		former:         d.Former,
+		left:           d.Left,
 	}, d.User, nil
 }
 

@@ -18,6 +18,7 @@ type sessionData struct {
 	Former    []string   `json:"former,omitempty"`
 	Proofs    []string   `json:"proofs,omitempty"` // encodeProofs
 	Enrolling string     `json:"enrolling,omitempty"`
+	Left      []string   `json:"left,omitempty"` // AtProviders
 	// SignedInAt is in milliseconds; 0 if it is AuthTime.
 	SignedInAt int64 `json:"signed_in,omitempty"`
 }
@@ -61,6 +62,8 @@ func decodePlainSession(data string) (d sessionData, ok bool) {
 			d.Former = r.List()
 		case "enrolling":
 			d.Enrolling = r.Text()
+		case "left":
+			d.Left = r.List()
 		case "proofs":
 			d.Proofs = r.List()
 		case "signed_in":

@@ -11,7 +11,7 @@ import (
 func TestSessionsAreDecodedAsEncodingJSONDoes(t *testing.T) {
 	for _, d := range []sessionData{
 		{User: "u", AuthTime: 1893585600000, AMR: []string{"pwd", "otp"}, ACR: "1", UserAgent: "Mozilla/5.0 (X11; Linux x86_64)", Remote: netip.MustParseAddr("192.0.2.1"), Former: []string{"a", "b"}},
-		{User: "u", AuthTime: 1, Remote: netip.MustParseAddr("2001:db8::1")},
+		{User: "u", AuthTime: 1, Remote: netip.MustParseAddr("2001:db8::1"), Left: []string{"corp.a"}, SignedInAt: 2},
 	} {
 		data, err := json.Marshal(d)
 		if err != nil {

@@ -47,7 +47,7 @@ type Store interface {
 	// grants, except those that belong to the sessions in User.Kept. The grants are kept.
 	UpdateUser(ctx context.Context, id string, update func(*User) error) error
 	// DeleteUser removes a user, the user's grants and uses, and every ticket of the family
-	// SessionFamily(id) or of one of those grants. For each session it stores an EndedNote. It returns
+	// SessionFamily(id), of AccountFamilies(id), or of one of those grants. For each session it stores an EndedNote. It returns
 	// ErrLastAdministrator like UpdateUser.
 	DeleteUser(ctx context.Context, id string) error
 	// Users lists users ordered by ID, starting after the given ID.
@@ -227,3 +227,9 @@ const (
 
 // SessionFamily is the ticket family of a user's sign-in sessions.
 func SessionFamily(userID string) string { return "user:" + userID }
+
+// AccountFamilies are the ticket families that end with a user's account, and not with the sessions: links that
+// undo changes contain former addresses, and removed passkeys name the user.
+func AccountFamilies(userID string) []string {
+	return []string{undoFamily(userID), removedPasskeyFamily(userID)}
+}

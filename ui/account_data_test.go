@@ -1,10 +1,12 @@
 package ui
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"net/url"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -179,7 +181,7 @@ func TestExport(t *testing.T) {
 		t.Fatal(err)
 	}
 	members := slices.Sorted(maps.Keys(document))
-	if want := []string{"account", "applications", "exported_at", "format", "issuer", "security_events", "sessions", "sign_in_methods"}; !slices.Equal(members, want) {
+	if want := []string{"account", "applications", "exported_at", "format", "issuer", "linked_accounts", "remembered", "security_events", "sessions", "sign_in_methods"}; !slices.Equal(members, want) {
 		t.Errorf("members %q", members)
 	}
 	for _, want := range []string{"alice@example.com", `"kind": "password"`, `"new_device"`, `"signed_in_at"`} {
@@ -192,6 +194,115 @@ func TestExport(t *testing.T) {
 	}
 	b.get("/account").want(t, 200, "Data downloaded")
 	w.newBrowser().post("/account/export", url.Values{}).redirectedTo(t, "/sign-in")
+}
+
+// whole is a user with a value in every field that is stored.
+func whole() identity.User {
+	at := time.Now().Add(-time.Minute).Truncate(time.Millisecond).UTC()
+	return identity.User{
+		ID: "w", Username: "whole", PasswordHash: passwordHash(), DeclaredPassword: "fingerprint-of-the-declared-one", UserCodeHash: passwordHash(),
+		Claims: map[string]any{"email": "whole@example.com", "email_verified": true, "locale": "en"}, Administrator: true, Origin: identity.OriginSetup,
+		EndedAt: at, CreatedAt: at, UpdatedAt: at,
+		Authenticators: []identity.Authenticator{
+			{ID: "a1", Kind: identity.MethodRecoveryCode, RecoveryCodes: &identity.RecoveryCodes{Hashes: [][]byte{[]byte("hash of a code")}}, CreatedAt: at, LastUsedAt: at},
+			{ID: "a2", Kind: identity.MethodPasskey, Name: "a key", CreatedAt: at, Passkey: &identity.Passkey{
+				CredentialID: []byte("credential"), PublicKey: []byte("public key"), AAGUID: "2fc0579f-8113-47ea-b116-bb5a8db9202a", Attestation: "packed",
+				Transports: []string{"usb"}, SignCount: 7, BackupEligible: true, BackedUp: true,
+			}},
+		},
+		External: []identity.ExternalLink{{
+			ID: "l1", Provider: "corp", Issuer: "https://corp.example", Subject: "42", Email: "whole@corp.example", Label: "Whole at Corp",
+			Claims: map[string]any{"department": "research"}, Groups: []string{"staff"}, LinkedAt: at, LastUsedAt: at, SuspendedAt: at,
+		}},
+		Account: identity.AccountData{
+			Events:          []identity.SecurityEvent{{Kind: identity.EventAddressChanged, At: at, Browser: "Firefox", Detail: "before@example.com", Count: 2}},
+			FormerNames:     []identity.FormerName{{Name: "former", Until: at.Add(time.Hour)}},
+			RecoveringSince: at, Role: "operator",
+			Recovery: &identity.MailRecovery{ID: "r1", StartedAt: at, ReadyAt: at.Add(time.Hour), SentAt: at, Email: "whole@example.com"},
+		},
+	}
+}
+
+// notExported are the fields of a user's record that the document does not have, and why.
+var notExported = map[string]string{
+	"User.PasswordHash": "a secret", "User.DeclaredPassword": "a secret", "User.UserCodeHash": "a secret; user_code says that there is one",
+	"User.Disabled": "then nobody is signed in", "User.RetiredAt": "then nobody is signed in", "User.Forgotten": "not stored",
+	"User.Kept": "names of sessions, which are listed", "User.DeclaredBy": "only a database has it; a declared user has it in declared_by",
+	"AccountData.DeleteAfter": "then the page cannot be reached", "AccountData.LockedAt": "then nobody is signed in",
+	"AccountData.Notices": "messages that are sent within a minute", "Authenticator.TOTP": "a secret", "SecurityEvent.Remote": "has no value in this test",
+}
+
+// The document has each field of the record of a user. A new field must be exported, or be listed above with a
+// reason.
+func TestExportHasEveryField(t *testing.T) {
+	w := deletionWorld(t)
+	user := whole()
+	every := map[string]bool{}
+	var visit func(v reflect.Value)
+	visit = func(v reflect.Value) {
+		switch v.Kind() {
+		case reflect.Pointer:
+			visit(v.Elem())
+		case reflect.Slice:
+			for i := range v.Len() {
+				visit(v.Index(i))
+			}
+		case reflect.Struct:
+			if v.Type().PkgPath() != reflect.TypeFor[identity.User]().PkgPath() {
+				return
+			}
+			for i := range v.NumField() {
+				field := v.Type().Name() + "." + v.Type().Field(i).Name
+				every[field] = every[field] || !v.Field(i).IsZero()
+				visit(v.Field(i))
+			}
+		}
+	}
+	visit(reflect.ValueOf(user))
+	for field, has := range every {
+		if notExported[field] == "" && !has {
+			t.Errorf("%s has no value in this test", field)
+		}
+	}
+	w.addUser(user)
+	b := w.newBrowser()
+	at := time.Now()
+	secret, _, err := w.accounts.StartSession(t.Context(), at, &user, identity.SessionDetails{AMR: []string{"pwd"}, ACR: "phr", Proofs: []identity.ProvedMethod{
+		{Method: identity.MethodPasskey, At: at, Authenticator: "a2", UserVerified: true}, {Method: identity.MethodUpstream, At: at, Authenticator: "corp.reference"},
+	}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.accounts.RememberDevice(t.Context(), at, user.ID, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.accounts.RemovePasskey(t.Context(), at, &user, "a2", identity.Activity{}); err != nil {
+		t.Fatal(err)
+	}
+	w.updateUser("w", func(u *identity.User) { u.Authenticators = user.Authenticators })
+	file := b.withSession(secret).post("/account/export", url.Values{})
+	file.want(t, 200)
+	var document map[string]any
+	if err := json.Unmarshal([]byte(file.body), &document); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`"sub": "w"`, `"username": "whole"`, `"former"`, `"locale": "en"`, `"administrator": true`, `"role": "operator"`, `"user_code": true`, `"origin": "setup"`,
+		`"everything_ended_at"`, `"recovering_since"`, `"ready_at"`, `"started_at"`, `"sent_at"`,
+		`"codes_left": 1`, `"name": "a key"`, `"credential_id"`, `"public_key"`, `"aaguid"`, `"attestation": "packed"`, `"usb"`, `"sign_count": 7`, `"backup_eligible": true`, `"backed_up": true`,
+		`"provider": "corp"`, `"issuer": "https://corp.example"`, `"subject": "42"`, `"whole@corp.example"`, `"Whole at Corp"`, `"department": "research"`, `"staff"`, `"linked_at"`, `"suspended_at"`,
+		`"address_changed"`, `"before@example.com"`, `"Firefox"`, `"count": 2`, `"method": "passkey"`, `"method": "upstream"`, `"acr": "phr"`,
+		`"removed": "passkey"`, `"removed_passkeys": [`, `"until"`,
+	} {
+		if !strings.Contains(file.body, want) {
+			t.Errorf("the document lacks %s:\n%s", want, file.body)
+		}
+	}
+	for _, hidden := range []string{"argon2", "fingerprint-of", base64.StdEncoding.EncodeToString([]byte("hash of a code")), secret} {
+		if strings.Contains(file.body, hidden) {
+			t.Errorf("the document has the secret %s", hidden)
+		}
+	}
 }
 
 // volatile are the parts of a response that differ between two requests in any case.

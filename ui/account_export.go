@@ -24,9 +24,11 @@ type exported struct {
 	Issuer       string                   `json:"issuer"`
 	Account      exportedAccount          `json:"account"`
 	Methods      []exportedMethod         `json:"sign_in_methods"`
+	Linked       []identity.ExternalLink  `json:"linked_accounts"`
 	Sessions     []exportedSession        `json:"sessions"`
 	Applications []exportedGrant          `json:"applications"`
 	Events       []identity.SecurityEvent `json:"security_events"`
+	Remembered   *identity.Remembered     `json:"remembered"`
 }
 
 type exportedAccount struct {
@@ -36,9 +38,17 @@ type exportedAccount struct {
 	Claims        map[string]any        `json:"claims,omitempty"`
 	PendingEmail  string                `json:"pending_email,omitempty"`
 	Administrator bool                  `json:"administrator,omitempty"`
+	Role          string                `json:"role,omitempty"`
+	UserCode      bool                  `json:"user_code,omitempty"`
 	Origin        string                `json:"origin"`
+	DeclaredBy    string                `json:"declared_by,omitempty"`
 	CreatedAt     time.Time             `json:"created_at,omitzero"`
 	UpdatedAt     time.Time             `json:"updated_at,omitzero"`
+	// EverythingEndedAt is when all sessions and tokens ended, and RecoveringSince when the user got back in with
+	// messages. Recovery is a recovery by mail that waits.
+	EverythingEndedAt time.Time              `json:"everything_ended_at,omitzero"`
+	RecoveringSince   time.Time              `json:"recovering_since,omitzero"`
+	Recovery          *identity.MailRecovery `json:"recovery,omitempty"`
 }
 
 type exportedMethod struct {
@@ -47,6 +57,9 @@ type exportedMethod struct {
 	Name       string          `json:"name,omitempty"`
 	CreatedAt  time.Time       `json:"created_at,omitzero"`
 	LastUsedAt time.Time       `json:"last_used_at,omitzero"`
+	// CodesLeft is set for recovery codes, Passkey for a passkey.
+	CodesLeft *int              `json:"codes_left,omitempty"`
+	Passkey   *identity.Passkey `json:"passkey,omitempty"`
 }
 
 type exportedSession struct {
@@ -59,6 +72,14 @@ type exportedSession struct {
 	LastUsedBy string    `json:"last_used_address,omitempty"`
 	AMR        []string  `json:"amr,omitempty"`
 	ACR        string    `json:"acr,omitempty"`
+	// Proofs are what AMR and ACR follow from, and earlier ones of the session.
+	Proofs []exportedProof `json:"proofs,omitempty"`
+}
+
+type exportedProof struct {
+	Method   identity.Method `json:"method"`
+	At       time.Time       `json:"at"`
+	Provider string          `json:"provider,omitempty"`
 }
 
 type exportedGrant struct {
@@ -68,6 +89,7 @@ type exportedGrant struct {
 	Declined   string           `json:"declined_scope,omitempty"`
 	Resources  []string         `json:"resources,omitempty"`
 	Details    []exportedDetail `json:"authorization_details,omitempty"`
+	Earlier    bool             `json:"earlier_authorization_details,omitempty"`
 	CreatedAt  time.Time        `json:"created_at,omitzero"`
 	UpdatedAt  time.Time        `json:"updated_at,omitzero"`
 	LastUsedAt time.Time        `json:"last_used_at,omitzero"`
@@ -122,7 +144,13 @@ func (s *session) exportDocument(r *http.Request) (*exported, error) {
 	d := &exported{Format: exportFormat, ExportedAt: now.UTC().Truncate(time.Second), Issuer: s.config.Issuer, Events: user.RecentEvents(now)}
 	d.Account = exportedAccount{
 		Sub: user.ID, Username: user.Username, FormerNames: user.Account.FormerNames, Claims: user.Claims,
-		Administrator: user.Administrator, Origin: user.Origin, CreatedAt: user.CreatedAt, UpdatedAt: user.UpdatedAt,
+		Administrator: user.Administrator, Role: user.Account.Role, UserCode: user.UserCodeHash != "",
+		Origin: user.Origin, DeclaredBy: user.DeclaredBy, CreatedAt: user.CreatedAt, UpdatedAt: user.UpdatedAt,
+		EverythingEndedAt: user.EndedAt, RecoveringSince: user.Account.RecoveringSince, Recovery: user.Account.Recovery,
+	}
+	d.Linked = append([]identity.ExternalLink{}, user.External...)
+	if d.Remembered, err = s.config.Accounts.Remembered(ctx, now, user.ID); err != nil {
+		return nil, err
 	}
 	if d.Account.PendingEmail, err = s.config.Accounts.PendingEmail(ctx, now, user); err != nil {
 		return nil, err
@@ -132,7 +160,12 @@ func (s *session) exportDocument(r *http.Request) (*exported, error) {
 		d.Methods = append(d.Methods, exportedMethod{Kind: identity.MethodPassword})
 	}
 	for _, a := range user.Authenticators {
-		d.Methods = append(d.Methods, exportedMethod{a.Kind, a.ID, a.Name, a.CreatedAt, a.LastUsedAt})
+		m := exportedMethod{Kind: a.Kind, ID: a.ID, Name: a.Name, CreatedAt: a.CreatedAt, LastUsedAt: a.LastUsedAt, Passkey: a.Passkey}
+		if a.RecoveryCodes != nil {
+			left := len(a.RecoveryCodes.Hashes)
+			m.CodesLeft = &left
+		}
+		d.Methods = append(d.Methods, m)
 	}
 	sessions, err := s.config.Accounts.Sessions(ctx, now, user.ID)
 	if err != nil {
@@ -143,6 +176,7 @@ func (s *session) exportDocument(r *http.Request) (*exported, error) {
 		d.Sessions = append(d.Sessions, exportedSession{
 			ID: sessions[i].ID, SignedInAt: sessions[i].AuthTime, LastUsedAt: at, Expires: sessions[i].Expires, UserAgent: sessions[i].UserAgent,
 			Address: addressWords(sessions[i].Remote), LastUsedBy: addressWords(remote), AMR: sessions[i].AMR, ACR: sessions[i].ACR,
+			Proofs: exportedProofs(sessions[i].Proofs),
 		})
 	}
 	grants, err := s.config.Store.GrantsOf(ctx, user.ID)
@@ -161,9 +195,16 @@ func (s *session) exportDocument(r *http.Request) (*exported, error) {
 			details = append(details, exportedDetail{detail.Detail, detail.At})
 		}
 		d.Applications = append(d.Applications, exportedGrant{
-			Details: details, ClientID: g.ClientID, Name: name, Scope: g.Scope.String(), Declined: g.Declined.String(), Resources: g.Resources,
+			Details: details, Earlier: g.Details.Earlier, ClientID: g.ClientID, Name: name, Scope: g.Scope.String(), Declined: g.Declined.String(), Resources: g.Resources,
 			CreatedAt: g.CreatedAt, UpdatedAt: g.UpdatedAt, LastUsedAt: use.At, LastUsedBy: addressWords(use.Remote),
 		})
 	}
 	return d, nil
+}
+
+func exportedProofs(proofs []identity.ProvedMethod) (exported []exportedProof) {
+	for _, p := range proofs {
+		exported = append(exported, exportedProof{p.Method, p.At, p.Provider()})
+	}
+	return exported
 }

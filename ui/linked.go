@@ -133,9 +133,27 @@ func (s *session) link(w http.ResponseWriter, r *http.Request, result *upstream.
 	if !s.who.RecentlyProved(time.Now().Add(-linkGrace)) {
 		return s.upstreamFailed(w, r, result, upstream.ErrOver)
 	}
-	err := s.config.Accounts.LinkExternal(r.Context(), time.Now(), s.who.User.ID, signIn, s.activity(r))
+	now := time.Now()
+	err := s.config.Accounts.LinkExternal(r.Context(), now, s.who.User.ID, signIn, s.activity(r))
 	if err != nil {
 		return s.upstreamFailed(w, r, result, err)
+	}
+	user, err := s.config.Accounts.User(r.Context(), s.who.User.ID)
+	if err != nil {
+		return err
+	}
+	// The user has signed in at the provider, in this browser. The session there is one that a logout here
+	// must end, and that ends this one when the provider ends it.
+	proof, err := s.externalProof(r, now, user, result.User)
+	if err != nil {
+		return err
+	}
+	_, _, err = s.begin(w, r, now, user, identity.MergeProofs(s.who.Proofs, proof))
+	if errors.Is(err, identity.ErrWrongCredentials) { // the provider has ended its session, or everything ended, at this moment
+		return s.signInAgain(w, r)
+	}
+	if err != nil {
+		return err
 	}
 	return s.notifyAt(w, linkedPath, "linked")
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
 	"github.com/valetkey/valetkey/internal/chromium"
 	"github.com/valetkey/valetkey/internal/mailtest"
@@ -342,6 +343,8 @@ func TestWellKnownChangePassword(t *testing.T) {
 	if resp := b.get("/.well-known/change-password"); resp.StatusCode != 302 || resp.Header.Get("Location") != "/account/password" {
 		t.Errorf("%d %s", resp.StatusCode, resp.Header.Get("Location"))
 	}
+	without := newWorldWith(t, func(c *Config) { c.NoPasswords = true }, func(*authserver.Config) {})
+	without.newBrowser().get("/.well-known/change-password").want(t, 404)
 }
 
 // The address of a new account counts only when the user has proved it, with the code.

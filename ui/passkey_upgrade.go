@@ -29,18 +29,22 @@ func (s *session) offersUpgrade(r *http.Request, user *identity.User, proofs []i
 	if s.config.Passkeys == nil || s.config.Passkeys.RequiresAttestation() || !r.PostForm.Has(upgradeParam) {
 		return false
 	}
-	return upgradable(time.Now(), user, proofs) && identity.UpgradeCookie(r, s.config.Issuer) == ""
+	return s.upgradable(time.Now(), user, proofs) && identity.UpgradeCookie(r, s.config.Issuer) == ""
 }
 
-// upgradable reports whether proofs are those of a sign-in with a password that has just been completed.
-func upgradable(now time.Time, user *identity.User, proofs []identity.ProvedMethod) bool {
-	return user.CanHavePasskeys() && !user.Has(identity.MethodPasskey) &&
-		slices.ContainsFunc(identity.Since(proofs, identity.RecentProofSince(now)), func(p identity.ProvedMethod) bool { return p.Method == identity.MethodPassword })
+// upgradable reports whether proofs are those of a sign-in with a password that has just been completed. It
+// may be that of a directory: it was typed into the same form, and the directory is asked at each sign-in with
+// the passkey (keptOut).
+func (s *session) upgradable(now time.Time, user *identity.User, proofs []identity.ProvedMethod) bool {
+	typed := func(p identity.ProvedMethod) bool {
+		return p.Method == identity.MethodPassword || s.config.Directories.Directory(p.Provider()) != nil
+	}
+	return user.CanHavePasskeys() && !user.Has(identity.MethodPasskey) && slices.ContainsFunc(identity.Since(proofs, identity.RecentProofSince(now)), typed)
 }
 
 // mayUpgrade reports whether the user of the session may get a passkey without a dialog.
 func (s *session) mayUpgrade(now time.Time) bool {
-	return s.who != nil && !s.config.Passkeys.RequiresAttestation() && upgradable(now, s.who.User, s.who.Proofs) && s.who.RecentlyProved(now)
+	return s.who != nil && !s.config.Passkeys.RequiresAttestation() && s.upgradable(now, s.who.User, s.who.Proofs) && s.who.RecentlyProved(now)
 }
 
 func (s *session) showUpgrade(w http.ResponseWriter, r *http.Request) error {

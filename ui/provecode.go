@@ -51,7 +51,7 @@ func (s *session) writeProveCode(w http.ResponseWriter, r *http.Request, at *sig
 	if len(s.offered(at)) > 1 {
 		v.Other = s.base + factorPath + v.query()
 	}
-	v.Upgrade = s.config.Passkeys != nil && v.Return == "" && upgradable(time.Now(), at.user, at.proofs)
+	v.Upgrade = s.config.Passkeys != nil && v.Return == "" && s.upgradable(time.Now(), at.user, at.proofs)
 	a.passkeys = v.Upgrade
 	if s.who == nil {
 		v.Recovery = s.recoveryURL(v.waiting)

@@ -175,6 +175,35 @@ func TestConditionalCreateAndImmediateModeInChromium(t *testing.T) {
 	w.do(ctx, chromedp.Click(chromedp.CSS(passkeyButton)), chromedp.WaitVisible(chromedp.CSS("#methods")))
 }
 
+// What a password manager does that accepts the request is played by the virtual authenticator, which gets it
+// without the mediation: the page sends the new passkey, and the sign-in continues.
+func TestUpgradeInChromium(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starting a browser takes seconds")
+	}
+	ctx := chromium.Start(t, 2*time.Minute)
+	w := newPasskeyWorld(t, nil)
+	w.addAlice()
+	device := newAuthenticator(t, ctx, true)
+	w.do(ctx, chromium.OnNewDocument(`{
+		PublicKeyCredential.getClientCapabilities = async () => ({ conditionalCreate: true });
+		const create = navigator.credentials.create.bind(navigator.credentials);
+		navigator.credentials.create = async ({ publicKey, mediation, signal }) => {
+			localStorage.setItem("mediation", mediation);
+			return create({ publicKey, signal });
+		};
+	}`))
+	w.signInWithPassword(ctx)
+	if mediation := eval(t, ctx, `localStorage.getItem("mediation") || "not called"`); mediation != "conditional" {
+		t.Errorf("create() was called with the mediation %q", mediation)
+	}
+	if made := device.credentials(); len(made) != 1 || len(w.alicesPasskeys()) != 1 {
+		t.Errorf("the authenticator has %d passkeys, the account %d", len(made), len(w.alicesPasskeys()))
+	}
+	w.signOut(ctx)
+	w.do(ctx, chromedp.Navigate(w.url+"/sign-in"), chromedp.WaitVisible(chromedp.CSS("#methods"))) // from the suggestions of the field
+}
+
 // After a password and a code too, the browser may create a passkey, and at no other time.
 func TestUpgradeAfterTwoFactors(t *testing.T) {
 	w := newPasskeyWorld(t, nil)

@@ -280,6 +280,15 @@ func (s *session) provedUpstream(w http.ResponseWriter, r *http.Request, in *aut
 
 // provedExternal continues with what a provider or a directory has proved.
 func (s *session) provedExternal(w http.ResponseWriter, r *http.Request, now time.Time, in *authserver.Interaction, user *identity.User, external *identity.ExternalUser) error {
+	proof, err := s.externalProof(r, now, user, external)
+	if err != nil {
+		return err
+	}
+	return s.proved(w, r, in, user, proof)
+}
+
+// externalProof returns what a provider or a directory has proved, with the session there.
+func (s *session) externalProof(r *http.Request, now time.Time, user *identity.User, external *identity.ExternalUser) (identity.ProvedMethod, error) {
 	proof := identity.ProvedMethod{Method: identity.MethodUpstream, At: external.AuthTime, Class: identity.Class(external.ACR)}
 	if proof.At.IsZero() {
 		proof.At = now
@@ -292,10 +301,8 @@ func (s *session) provedExternal(w http.ResponseWriter, r *http.Request, now tim
 		proof.AMR = knownAMR(external.AMR)
 	}
 	var err error
-	if proof.Authenticator, err = s.config.Accounts.HoldExternalSession(r.Context(), now, user.ID, external); err != nil {
-		return err
-	}
-	return s.proved(w, r, in, user, proof)
+	proof.Authenticator, err = s.config.Accounts.HoldExternalSession(r.Context(), now, user.ID, external)
+	return proof, err
 }
 
 // knownAMR returns the values of RFC 8176, section 2, so that a provider cannot put text of its own

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/valetkey/valetkey/identity"
@@ -80,7 +79,7 @@ func (u *UI) servePostLogout(w http.ResponseWriter, r *http.Request, provider *u
 
 // signOutAction adds to the form-action directive of a page where its form to sign out may lead.
 func (s *session) signOutAction(formAction string) string {
-	if s.who == nil || !s.config.Upstream.SignsOut() || !slices.ContainsFunc(s.who.Proofs, func(p identity.ProvedMethod) bool { return p.Method == identity.MethodUpstream }) {
+	if s.who == nil || !s.config.Upstream.SignsOut() || len(s.who.AtProviders()) == 0 {
 		return formAction
 	}
 	return formActions(formAction, s.config.Upstream.FormAction())

@@ -20,7 +20,7 @@ func (u *UI) wellKnown(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	}
 	switch {
-	case r.URL.Path == changePasswordPath:
+	case r.URL.Path == changePasswordPath && !u.config.NoPasswords:
 		u.redirectToChangePassword(w)
 	case r.URL.Path == passkeyEndpointsPath && u.config.Passkeys != nil:
 		page := u.origin + u.base + passkeysPath

@@ -507,6 +507,7 @@ func (s *Store) DeleteUser(ctx context.Context, id string) error {
 
 func (s *Store) deleteUser(ctx context.Context, id string) {
 	s.endUser(&identity.User{ID: id})
+	s.deleteTickets(func(t storage.Ticket) bool { return slices.Contains(identity.AccountFamilies(id), t.Family) })
 	if user, ok := s.users[id]; ok {
 		s.record(ctx, audited.User(&user, nil))
 	}

@@ -476,6 +476,13 @@ func (s *Store) deleteUser(ctx context.Context, tx *sql.Tx, id string) error {
 	if err := s.endUser(ctx, tx, &identity.User{ID: id}); err != nil {
 		return err
 	}
+	var families []ticketSet
+	for _, family := range identity.AccountFamilies(id) {
+		families = append(families, ofFamily(family))
+	}
+	if err := s.deleteTickets(ctx, tx, families...); err != nil {
+		return err
+	}
 	if err := s.deleteGrants(ctx, tx, `subject = $1`, id); err != nil {
 		return err
 	}

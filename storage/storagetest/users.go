@@ -322,7 +322,13 @@ func deleteUser(t *testing.T, s Database) {
 	create(t, s, alice, bob)
 	for _, u := range []*identity.User{alice, bob} {
 		put(t, s, inFamily(identity.SessionFamily(u.ID), ticket(sessions, u.ID)), ofGrant(grant(t, s, u.ID, "c").ID, ticket(refresh, u.ID)))
+		for _, family := range identity.AccountFamilies(u.ID) {
+			put(t, s, inFamily(family, ticket("kept", family)))
+		}
 	}
+	update(t, s, "a", func(u *identity.User) { u.End(noon, nil) })
+	wantLive(t, s, noon, storage.Kind("kept").Hash(identity.AccountFamilies("a")[0]), true)
+	put(t, s, inFamily(identity.SessionFamily("a"), ticket(sessions, "a")))
 	want(t, "DeleteUser", s.DeleteUser(t.Context(), "a"), nil)
 	_, err := s.User(t.Context(), "a")
 	want(t, "User", err, storage.ErrNotFound)
@@ -333,6 +339,9 @@ func deleteUser(t *testing.T, s Database) {
 	for id, stays := range map[string]bool{"a": false, "b": true} {
 		wantLive(t, s, noon, sessions.Hash(id), stays)
 		wantLive(t, s, noon, refresh.Hash(id), stays)
+		for _, family := range identity.AccountFamilies(id) {
+			wantLive(t, s, noon, storage.Kind("kept").Hash(family), stays)
+		}
 	}
 	create(t, s, newUser("a2", "alice", ""))
 	wantEqual(t, "grants of the new user", nil, must(s.GrantsOf(t.Context(), "a2"))(t))

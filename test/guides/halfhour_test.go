@@ -553,7 +553,7 @@ func (p *page) submit(button string, values url.Values) *page {
 			p.t.Fatal(err)
 		}
 		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		request.Header.Set("Origin", halfHourIssuer)
+		request.Header.Set("Origin", action.Scheme+"://"+action.Host)
 		return p.do(request)
 	}
 	p.t.Fatalf("%s has no button %q:\n%s", p.at, button, p.text())

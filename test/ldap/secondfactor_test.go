@@ -180,6 +180,50 @@ func TestPasskeyOfAUserOfTheDirectory(t *testing.T) {
 	}
 }
 
+// After a sign-in with the password of the directory, the browser may create a passkey without asking, as after
+// one with a password here. It ends with the account in the directory, like any other passkey.
+func TestPasskeyUpgradeAfterTheDirectoryPassword(t *testing.T) {
+	s := startSlapd(t)
+	issuer := serve(t, []directory.Config{openLDAP(s)}, func(c *configuration.Configuration) {
+		withApp(c)
+		c.Issuer = strings.Replace(c.Issuer, "127.0.0.1", "localhost", 1)
+	})
+	b := newBrowser(t, issuer)
+	status, location, _ := b.post("/sign-in", url.Values{"identifier": {"alice"}, "password": {userPassword}, "upgrade": {"1"}})
+	if status != http.StatusSeeOther || location != "/passkey/upgrade" {
+		t.Fatalf("after the password: %d %s", status, location)
+	}
+	if status, _, body := b.get(location); status != http.StatusOK || !strings.Contains(body, `data-passkey="upgrade"`) {
+		t.Fatalf("the page: %d", status)
+	}
+	device := softauthenticator.New(issuer)
+	device.Flags &^= softauthenticator.UserPresent | softauthenticator.UserVerified
+	status, _, options := b.post("/passkey/options", url.Values{"for": {"upgrade"}})
+	if status != http.StatusOK {
+		t.Fatalf("options: %d %s", status, options)
+	}
+	created, err := device.Create([]byte(options))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, location, _ := b.post("/passkey/upgrade", url.Values{"response": {string(created)}}); status != http.StatusSeeOther || !strings.HasPrefix(location, "/account") {
+		t.Errorf("the passkey: %d %s", status, location)
+	}
+	device.Flags |= softauthenticator.UserPresent | softauthenticator.UserVerified
+	withPasskey := func() (*client.IDToken, error) {
+		p := person.New("nobody", "")
+		p.Passkeys = device
+		return identityOf(t, issuer, p)
+	}
+	if who, err := withPasskey(); err != nil || who.ACR != "phr" {
+		t.Errorf("sign-in with the passkey: %+v, %v", who, err)
+	}
+	s.modify(t, userDN("alice"), "pwdAccountLockedTime", "000001010000Z")
+	if who, err := withPasskey(); err == nil || !strings.Contains(err.Error(), "403") {
+		t.Errorf("a passkey of a user who is disabled in the directory: %+v, %v", who, err)
+	}
+}
+
 // signedUp returns a browser in which grace has created an account with a password.
 func signedUp(t *testing.T, issuer string) *browser {
 	t.Helper()
