@@ -2,11 +2,9 @@ package console_test
 
 import (
 	"context"
-	"flag"
+	"fmt"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +17,8 @@ import (
 	"github.com/valetkey/valetkey/oauth"
 )
 
-var screenshots = flag.String("screenshots", "", "take a picture of every page into this `directory`")
+// artifacts is where the pictures of the pages are kept.
+const artifacts = "../test/artifacts/console"
 
 // hostile is text that would run a script, break a page, or hide what is true, if a page did not escape it.
 const hostile = `"><script>document.title="ran"</script><img src=x onerror="document.title='ran'">{{.}}` + "\u202egnp.exe"
@@ -123,36 +122,35 @@ func TestNothingInARecordRunsInTheConsole(t *testing.T) {
 	if err := chromedp.Do(ctx, chromium.OnNewDocument(watch)); err != nil {
 		t.Fatal(err)
 	}
-	if *screenshots != "" {
-		if err := os.MkdirAll(*screenshots, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
+	taken := map[string]int{}
 	for i, address := range addresses(t, w, userID) {
-		for j, shown := range []struct {
-			name          string
-			width, height int64
-			scheme        string
-		}{{"phone-light", 390, 844, "light"}, {"desktop-dark", 1280, 900, "dark"}, {"narrow", 320, 640, "light"}, {"desktop-light", 1280, 900, "light"}} {
-			if err := chromedp.Do(ctx, chromium.Scheme(shown.scheme), chromedp.EmulateViewport(shown.width, shown.height), chromedp.Navigate(w.url+address)); err != nil {
-				t.Fatalf("%s: %v", address, err)
+		path, _, _ := strings.Cut(strings.TrimPrefix(address, "/"), "?")
+		taken[path]++
+		name := fmt.Sprintf("%s-%d", strings.ReplaceAll(path, "/", "-"), taken[path])
+		for j, shape := range []chromium.Shape{chromium.PhoneLight, chromium.DesktopDark, chromium.PhoneDark, chromium.DesktopLight} {
+			err := shape.Show(ctx)
+			if err == nil {
+				err = chromedp.Do(ctx, chromedp.Navigate(w.url+address))
 			}
-			state, err := chromedp.Run(ctx, chromedp.Evaluate[string](`JSON.stringify([document.title === "ran", reports.join(), document.documentElement.scrollWidth > innerWidth, document.body.className, document.querySelectorAll("main script, main img, main [onerror]").length])`))
+			if err == nil {
+				err = shape.Picture(ctx, artifacts, name)
+			}
 			if err != nil {
 				t.Fatalf("%s: %v", address, err)
 			}
-			if state != `[false,"",false,"console",0]` {
-				t.Errorf("%s, %s: script ran, CSP reports, overflow, class, elements: %s", address, shown.name, state)
+			state, err := chromedp.Run(ctx, chromedp.Evaluate[string](`JSON.stringify([document.title === "ran", reports.join(), document.body.className, document.querySelectorAll("main script, main img, main [onerror]").length])`))
+			if err != nil {
+				t.Fatalf("%s: %v", address, err)
 			}
-			if *screenshots != "" {
-				picture, err := chromedp.Run(ctx, chromedp.FullScreenshot(80))
-				if err != nil {
-					t.Fatal(err)
+			if state != `[false,"","console",0]` {
+				t.Errorf("%s, %s: script ran, CSP reports, class, elements: %s", address, shape.Name, state)
+			}
+			fits(t, ctx, address+", "+shape.Name)
+			if shape == chromium.PhoneDark {
+				if err := chromium.Narrow.Show(ctx); err != nil {
+					t.Fatalf("%s: %v", address, err)
 				}
-				name := strings.NewReplacer("/", "_", "?", "_", "&", "_").Replace(strings.TrimPrefix(address, "/"))
-				if err := os.WriteFile(filepath.Join(*screenshots, name[:min(len(name), 40)]+"."+shown.name+".jpg"), picture, 0o644); err != nil {
-					t.Fatal(err)
-				}
+				fits(t, ctx, address+", narrow")
 			}
 			if j != i%2 { // axe takes half a second: a page is tested in one of two shapes
 				continue
@@ -162,9 +160,36 @@ func TestNothingInARecordRunsInTheConsole(t *testing.T) {
 				t.Fatalf("%s: %v", address, err)
 			}
 			for _, f := range found {
-				t.Errorf("%s, %s: %s", address, shown.name, f)
+				t.Errorf("%s, %s: %s", address, shape.Name, f)
 			}
 		}
+	}
+}
+
+// clipped returns what is cut off: what is wider than its element shows, except for texts that only screen
+// readers need, and fields, whose text can be scrolled.
+const clipped = `[...document.querySelectorAll("main *")].filter((e) => {
+	const style = getComputedStyle(e);
+	return e.checkVisibility() && e.clientWidth > 1 && style.overflowX !== "visible" && style.display !== "inline" && e.scrollWidth > e.clientWidth + 1 &&
+		!e.closest(".unseen, thead, input, textarea, select, pre");
+}).map((e) => e.outerHTML.slice(0, 120)).join("\n")`
+
+// fits fails if a part of the page that is open is cut off or would have to be scrolled sideways.
+func fits(t *testing.T, ctx context.Context, name string) {
+	t.Helper()
+	overflow, err := chromium.Overflow(ctx)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	if overflow > 0 {
+		t.Errorf("%s: %d pixels too wide", name, overflow)
+	}
+	cut, err := chromedp.Run(ctx, chromedp.Evaluate[string](clipped))
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	if cut != "" {
+		t.Errorf("%s: cut off:\n%s", name, cut)
 	}
 }
 

@@ -105,6 +105,17 @@ var functions = template.FuncMap{
 	},
 	"join": strings.Join,
 	"raw":  func(value json.RawMessage) string { return compact(value) },
+	// value shows a claim: a text as it is, and everything else as JSON.
+	"value": func(value any) (string, error) {
+		if text, ok := value.(string); ok {
+			return text, nil
+		}
+		var b bytes.Buffer
+		encoder := json.NewEncoder(&b)
+		encoder.SetEscapeHTML(false) // the template does
+		err := encoder.Encode(value)
+		return strings.TrimSpace(b.String()), err
+	},
 	// method and token name kinds of the management API.
 	"method": func(kind string) string {
 		if name := methodNames[kind]; name != "" {

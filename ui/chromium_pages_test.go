@@ -4,12 +4,10 @@ import (
 	"context"
 	"fmt"
 	"net/http/httptest"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/chromedp/cdproto/accessibility"
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
@@ -67,24 +65,6 @@ func TestConsentOnAPhone(t *testing.T) {
 	}
 }
 
-// contrasts lists the texts of a page whose contrast is below 4.5:1 (WCAG 1.4.3).
-const contrasts = `(() => {
-	const rgb = (text) => (text.match(/[\d.]+/g) || []).map(Number);
-	const light = (c) => [0, 1, 2].map((i) => c[i] / 255).map((v) => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
-		.reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
-	const low = [];
-	for (const e of document.querySelectorAll("body *")) {
-		const text = [...e.childNodes].filter((n) => n.nodeType === 3).map((n) => n.data.trim()).join("");
-		if (!text || e.closest("[aria-hidden=true], .unseen, .skip, svg, noscript, script, [hidden]")) continue;
-		let ground = e;
-		while (ground && (rgb(getComputedStyle(ground).backgroundColor)[3] ?? 1) === 0) ground = ground.parentElement;
-		const a = light(rgb(getComputedStyle(e).color)), b = light(rgb(getComputedStyle(ground || document.documentElement).backgroundColor));
-		const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
-		if (ratio < 4.5) low.push(text + " has a contrast of " + ratio.toFixed(2));
-	}
-	return low.join("; ");
-})()`
-
 func eval(t *testing.T, ctx context.Context, expression string) string {
 	t.Helper()
 	result, err := chromedp.Run(ctx, chromedp.Evaluate[string](expression))
@@ -92,95 +72,6 @@ func eval(t *testing.T, ctx context.Context, expression string) string {
 		t.Fatalf("%v: %s", err, chromium.WhereIs(ctx))
 	}
 	return result
-}
-
-// TestPagesAreAccessible checks that text has enough contrast in both color schemes, and that
-// the accessible name of each button begins with its visible label (WCAG 1.4.3 and 2.5.3).
-func TestPagesAreAccessible(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starting a browser takes seconds")
-	}
-	ctx := chromium.Start(t, 5*time.Minute)
-	server := httptest.NewServer(servePages(t, samplePages))
-	defer server.Close()
-	wanted := map[string][]string{
-		"account":  {"Revoke access for Calendar", "Sign out of Safari on iPhone, signed in February 27, 2026"},
-		"password": {"Show Current password", "Show New password"},
-	}
-	for name := range samplePages {
-		for _, scheme := range []string{"light", "dark"} {
-			if err := chromedp.Do(ctx, chromium.Scheme(scheme), chromedp.EmulateViewport(390, 844), chromedp.Navigate(server.URL+"/"+name)); err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
-			if low := eval(t, ctx, contrasts); low != "" {
-				t.Errorf("%s, %s: %s", name, scheme, low)
-			}
-		}
-		labels := strings.Split(eval(t, ctx, `[...document.querySelectorAll("button")].filter((b) => b.checkVisibility()).map((b) => {
-			const shown = b.cloneNode(true);
-			shown.querySelectorAll(".unseen").forEach((e) => e.remove());
-			return shown.textContent.trim();
-		}).join("\n")`), "\n")
-		names := buttonNames(t, ctx)
-		if labels[0] == "" {
-			labels = nil
-		}
-		if len(labels) != len(names) {
-			t.Errorf("%s: labels %q, accessible names %q", name, labels, names)
-			continue
-		}
-		for i, label := range labels {
-			if !strings.HasPrefix(names[i], label) {
-				t.Errorf("%s: the button %q has the accessible name %q", name, label, names[i])
-			}
-		}
-		for _, want := range wanted[name] {
-			if !slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(n, want) }) {
-				t.Errorf("%s: no button is called %q: %q", name, want, names)
-			}
-		}
-		seen := map[string]bool{}
-		for _, n := range names {
-			if seen[n] {
-				t.Errorf("%s: two buttons have the accessible name %q", name, n)
-			}
-			seen[n] = true
-		}
-	}
-}
-
-// buttonNames returns the accessible names of a page's buttons, in order.
-func buttonNames(t *testing.T, ctx context.Context) []string {
-	t.Helper()
-	var names []string
-	err := chromedp.Do(ctx, chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
-		tree, err := cdp.Call(ctx, target, accessibility.GetFullAXTree, accessibility.GetFullAXTreeParams{})
-		if err != nil {
-			return err
-		}
-		nodes := map[accessibility.NodeID]*accessibility.Node{}
-		for _, node := range tree.Nodes {
-			nodes[node.NodeID] = node
-		}
-		var walk func(*accessibility.Node)
-		walk = func(node *accessibility.Node) {
-			if node == nil {
-				return
-			}
-			if !node.Ignored && node.Role != nil && string(node.Role.Value) == `"button"` {
-				names = append(names, strings.Trim(string(node.Name.Value), `"`))
-			}
-			for _, child := range node.ChildIDs {
-				walk(nodes[child])
-			}
-		}
-		walk(tree.Nodes[0])
-		return nil
-	}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return names
 }
 
 // TestTimesUseTheBrowsersTimeZone: without scripts, times are shown in UTC and say so.

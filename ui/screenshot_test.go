@@ -2,85 +2,19 @@ package ui
 
 import (
 	"bytes"
-	"flag"
 	"image"
 	"image/color"
 	"image/png"
 	"net/http"
-	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/chromedp/chromedp"
-
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/identity"
-	"github.com/valetkey/valetkey/internal/chromium"
 	"github.com/valetkey/valetkey/oauth"
 	"github.com/valetkey/valetkey/ui/messages"
 )
-
-var screenshots = flag.String("screenshots", "", "take a picture of every page into this `directory`")
-
-// TestScreenshots takes a picture of every page on a phone and a desktop, in the light and the dark
-// color scheme and from right to left, and on a narrow phone.
-func TestScreenshots(t *testing.T) {
-	if *screenshots == "" {
-		t.Skip("no -screenshots directory")
-	}
-	if err := os.MkdirAll(*screenshots, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	ctx := chromium.Start(t, 15*time.Minute)
-	server := httptest.NewServer(servePages(t, samplePages))
-	defer server.Close()
-	for name := range samplePages {
-		for _, shown := range []struct {
-			name           string
-			width, height  int64
-			scheme, locale string
-		}{
-			{"phone-light", 390, 844, "light", "en"}, {"phone-dark", 390, 844, "dark", "en"}, {"phone-rtl", 390, 844, "light", "ar"},
-			{"desktop-light", 1280, 800, "light", "en"}, {"desktop-dark", 1280, 800, "dark", "en"}, {"desktop-rtl", 1280, 800, "dark", "ar"},
-			{"narrow-light", 320, 640, "light", "en"}, {"narrow-german", 320, 640, "light", "de"},
-		} {
-			err := chromedp.Do(ctx,
-				chromium.Scheme(shown.scheme),
-				chromedp.EmulateViewport(shown.width, shown.height),
-				chromedp.Navigate(server.URL+"/"+name+"?ui_locales="+shown.locale),
-			)
-			if err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
-			overflow, err := chromedp.Run(ctx, chromedp.Evaluate[int](`document.documentElement.scrollWidth - innerWidth`))
-			if err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
-			// A viewport as high as the page: Chromium moves pages from right to left if it is asked for more
-			// than is visible.
-			height, err := chromedp.Run(ctx, chromedp.Evaluate[int64](`document.documentElement.scrollHeight`))
-			if err == nil {
-				err = chromedp.Do(ctx, chromedp.EmulateViewport(shown.width, max(height, shown.height)))
-			}
-			if err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
-			png, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
-			if err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
-			if overflow > 0 {
-				t.Errorf("%s, %s is %d pixels too wide", name, shown.name, overflow)
-			}
-			if err := os.WriteFile(filepath.Join(*screenshots, name+"-"+shown.name+".png"), png, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-}
 
 var alice = &identity.User{ID: "a", Username: "alice", Claims: map[string]any{"name": "Alice Liddell", "email": "alice@example.com"}}
 
@@ -160,7 +94,7 @@ var samplePages = map[string]pageResponse{
 	"user-code":         {template: "user-code", title: text("user-code.title"), account: alice, data: userCodeView{User: alice, Shortest: 6, Longest: 64}},
 	"user-code-set":     {template: "user-code", title: text("user-code.title"), account: alice, data: userCodeView{User: alice, Set: true, Shortest: 6, Longest: 64, Alert: text("user-code.weak")}},
 	"email":             {template: "email", title: text("email.title"), account: alice, data: emailView{User: alice, NeedPassword: true}},
-	"email-wrong":       {template: "email", title: text("email.title"), account: alice, data: emailView{User: alice, NeedPassword: true, Email: "alice@example", Alert: messages.Plain("Email: use an address of the form name@example.com."), EmailBad: true}},
+	"email-wrong":       {template: "email", title: text("email.title"), account: alice, data: emailView{User: alice, NeedPassword: true, Email: "alice@example", Alert: text("invalid.address"), EmailBad: true}},
 	"email-code":        {template: "email-code", title: text("email.confirm.title"), account: alice, data: emailView{User: alice, Request: "x"}},
 	"confirm-email":     {template: "confirm-email", title: text("email.confirm.title"), data: confirmEmailView{Email: "alice@example.com", Token: "x"}},
 	"confirm-elsewhere": {template: "confirm-email", title: text("email.confirm.title"), data: confirmEmailView{Email: "alice@example.com", Code: "1234 5678"}},

@@ -137,9 +137,17 @@ func Scripts(on bool) chromedp.Action[chromedp.Void] {
 
 // Scheme sets the preferred color scheme, "light" or "dark".
 func Scheme(scheme string) chromedp.Action[chromedp.Void] {
-	media := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}}
+	return media("prefers-color-scheme", scheme)
+}
+
+// media sets what the user prefers: pairs of a media feature and its value.
+func media(features ...string) chromedp.Action[chromedp.Void] {
+	var emulated emulation.SetEmulatedMediaParams
+	for i := 0; i < len(features); i += 2 {
+		emulated.Features = append(emulated.Features, &emulation.MediaFeature{Name: features[i], Value: features[i+1]})
+	}
 	return chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
-		_, err := cdp.Call(ctx, target, emulation.SetEmulatedMedia, media)
+		_, err := cdp.Call(ctx, target, emulation.SetEmulatedMedia, emulated)
 		return err
 	})
 }
