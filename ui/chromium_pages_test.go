@@ -109,6 +109,31 @@ func TestTimesUseTheBrowsersTimeZone(t *testing.T) {
 	}
 }
 
+// TestWithoutScripts: what only works with scripts is not there without them.
+func TestWithoutScripts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starting a browser takes seconds")
+	}
+	t.Parallel()
+	ctx := chromium.Share(t, time.Minute)
+	server := httptest.NewServer(servePages(t, samplePages))
+	defer server.Close()
+	for name, dead := range map[string]string{
+		"sign-in-providers": ".passkey button", "passkeys": ".passkey button", "passkey": ".passkey button", "recovery-codes-new": "[data-copy], [data-print]",
+	} {
+		if err := chromedp.Do(ctx, chromium.Scripts(false), chromedp.Navigate(server.URL+"/"+name)); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		shown := eval(t, ctx, fmt.Sprintf(`(() => {
+			const dead = [...document.querySelectorAll(%q)];
+			return dead.length === 0 ? "nothing that needs scripts" : dead.filter((e) => e.checkVisibility()).map((e) => e.outerHTML).join("\n");
+		})()`, dead))
+		if shown != "" {
+			t.Errorf("%s shows: %s", name, shown)
+		}
+	}
+}
+
 // The groups of a code are shown in their order on a page from right to left too.
 func TestCodesFromRightToLeft(t *testing.T) {
 	if testing.Short() {

@@ -83,7 +83,7 @@ var samplePages = map[string]pageResponse{
 	"device-allowed":    {template: "device-done", title: text("device.allowed.short"), data: true},
 	"device-denied":     {template: "device-done", title: text("device.denied.short"), data: false},
 	"sign-up":           {template: "sign-up", title: text("sign-up.title"), data: signUpView{newPersonView: newPersonView{MinPassword: 15}, ClientName: "Photo Printer", waiting: waiting{Interaction: "x", ClientID: "printer"}, SignIn: "/"}},
-	"sign-up-taken":     {template: "sign-up", title: text("sign-up.title"), data: signUpView{newPersonView: newPersonView{MinPassword: 15, Username: "alice", Alert: messages.Plain("That username or email address is already taken."), NameBad: true}, SignIn: "/"}},
+	"sign-up-taken":     {template: "sign-up", title: text("sign-up.title"), data: signUpView{newPersonView: newPersonView{MinPassword: 15, Username: "alice", Alert: text("alert.username-taken"), NameBad: true}, SignIn: "/"}},
 	"forgot":            {template: "forgot", title: text("forgot.title"), data: forgotView{SignIn: "/"}},
 	"forgot-busy":       {template: "forgot", title: text("forgot.title"), data: forgotView{SignIn: "/", Identifier: "alice", Alert: tooManyMessages(12 * time.Minute)}},
 	"reset-code":        {template: "reset", title: text("reset.title"), data: resetView{MinPassword: 15, MinLength: 8, Request: "x", AskCode: true, Again: "/"}},
