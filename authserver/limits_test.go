@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/valetkey/valetkey/authserver"
@@ -46,74 +47,80 @@ func isTryLater(err error) bool {
 }
 
 func TestSH01_GuessesFromOneAddressDoNotBlockOthers(t *testing.T) {
-	s := newScene(t, deviceSetup())
-	_, user := s.deviceCodes()
-	checked := 0
-	for i := range 10_000 {
-		if err := s.typeCode("203.0.113.1", wrongCode(i)); errors.Is(err, authserver.ErrUserCode) {
-			checked++
-		} else if !isTryLater(err) {
-			t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) { // no limit recovers meanwhile, however long it takes
+		s := newScene(t, deviceSetup())
+		_, user := s.deviceCodes()
+		checked := 0
+		for i := range 10_000 {
+			if err := s.typeCode("203.0.113.1", wrongCode(i)); errors.Is(err, authserver.ErrUserCode) {
+				checked++
+			} else if !isTryLater(err) {
+				t.Fatal(err)
+			}
 		}
-	}
-	if checked > 31 {
-		t.Errorf("%d guesses from one address were checked, want 30", checked)
-	}
-	if err := s.typeCode("203.0.113.1", user); !isTryLater(err) {
-		t.Errorf("the correct code from the address that guessed: %v", err)
-	}
-	if err := s.typeCode("198.51.100.1", "BCDF"); !errors.Is(err, authserver.ErrUserCode) {
-		t.Errorf("a typo from another address: %v", err)
-	}
-	if err := s.typeCode("198.51.100.1", user); err != nil {
-		t.Errorf("the correct code from another address: %v", err)
-	}
+		if checked > 31 {
+			t.Errorf("%d guesses from one address were checked, want 30", checked)
+		}
+		if err := s.typeCode("203.0.113.1", user); !isTryLater(err) {
+			t.Errorf("the correct code from the address that guessed: %v", err)
+		}
+		if err := s.typeCode("198.51.100.1", "BCDF"); !errors.Is(err, authserver.ErrUserCode) {
+			t.Errorf("a typo from another address: %v", err)
+		}
+		if err := s.typeCode("198.51.100.1", user); err != nil {
+			t.Errorf("the correct code from another address: %v", err)
+		}
+	})
 }
 
 // Signed-in users have their own limit, even if their address has reached its limit.
 func TestSH01_SignedInUsersHaveTheirOwnLimit(t *testing.T) {
-	s := newScene(t, deviceSetup())
-	_, user := s.deviceCodes()
-	for i := range 100 {
-		_ = s.typeCode("203.0.113.1", wrongCode(i))
-	}
-	w := httptest.NewRecorder()
-	s.signIn(w, "ada")
-	if err := s.typeCode("203.0.113.1", user, w.Result().Cookies()...); err != nil {
-		t.Errorf("the correct code of a signed-in user: %v", err)
-	}
-	checked := 0
-	for i := range 100 {
-		if errors.Is(s.typeCode("203.0.113.1", wrongCode(i), w.Result().Cookies()...), authserver.ErrUserCode) {
-			checked++
+	synctest.Test(t, func(t *testing.T) { // no limit recovers meanwhile, however long it takes
+		s := newScene(t, deviceSetup())
+		_, user := s.deviceCodes()
+		for i := range 100 {
+			_ = s.typeCode("203.0.113.1", wrongCode(i))
 		}
-	}
-	if checked > 31 {
-		t.Errorf("%d guesses of one user were checked, want 30", checked)
-	}
+		w := httptest.NewRecorder()
+		s.signIn(w, "ada")
+		if err := s.typeCode("203.0.113.1", user, w.Result().Cookies()...); err != nil {
+			t.Errorf("the correct code of a signed-in user: %v", err)
+		}
+		checked := 0
+		for i := range 100 {
+			if errors.Is(s.typeCode("203.0.113.1", wrongCode(i), w.Result().Cookies()...), authserver.ErrUserCode) {
+				checked++
+			}
+		}
+		if checked > 31 {
+			t.Errorf("%d guesses of one user were checked, want 30", checked)
+		}
+	})
 }
 
 // Guesses from many addresses reach the global limit. Then addresses with failed attempts must wait,
 // and other addresses can still enter a code.
 func TestSH01_GuessesFromManyAddressesAreLimited(t *testing.T) {
-	s := newScene(t, deviceSetup())
-	_, user := s.deviceCodes()
-	checked := 0
-	for i := range 10_000 {
-		if errors.Is(s.typeCode(fmt.Sprintf("203.0.%d.%d", i/25/250, i/25%250), wrongCode(i)), authserver.ErrUserCode) {
-			checked++
+	synctest.Test(t, func(t *testing.T) { // no limit recovers meanwhile, however long it takes
+		s := newScene(t, deviceSetup())
+		_, user := s.deviceCodes()
+		checked := 0
+		for i := range 10_000 {
+			if errors.Is(s.typeCode(fmt.Sprintf("203.0.%d.%d", i/25/250, i/25%250), wrongCode(i)), authserver.ErrUserCode) {
+				checked++
+			}
 		}
-	}
-	// 400 addresses reach the global limit, and then have one guess each.
-	if checked > 1600 {
-		t.Errorf("%d guesses were checked", checked)
-	}
-	if err := s.typeCode("203.0.1.1", user); !isTryLater(err) {
-		t.Errorf("the correct code from an address that guessed: %v", err)
-	}
-	if err := s.typeCode("198.51.100.1", user); err != nil {
-		t.Errorf("the correct code from an address without failures: %v", err)
-	}
+		// 400 addresses reach the global limit, and then have one guess each.
+		if checked > 1600 {
+			t.Errorf("%d guesses were checked", checked)
+		}
+		if err := s.typeCode("203.0.1.1", user); !isTryLater(err) {
+			t.Errorf("the correct code from an address that guessed: %v", err)
+		}
+		if err := s.typeCode("198.51.100.1", user); err != nil {
+			t.Errorf("the correct code from an address without failures: %v", err)
+		}
+	})
 }
 
 func TestSH01_WrongUserCodesAreCountedAcrossNodes(t *testing.T) {
@@ -220,66 +227,70 @@ func (w *byteCounter) Put(ctx context.Context, now time.Time, tickets ...storage
 // For a request from outside, only the parameters that the engine uses are stored, and only a limited
 // amount per address. A request that is too long is refused, and does not cause a server error.
 func TestSH06_DataStoredPerAddressIsLimited(t *testing.T) {
-	store := &byteCounter{database: memory.New()}
-	s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, store, nil)
-	from := func(address, rawQuery string) int {
-		r := httptest.NewRequest(http.MethodGet, "/authorize?"+rawQuery, nil)
-		r.RemoteAddr = address + ":1234"
-		w := httptest.NewRecorder()
-		s.server.ServeHTTP(w, r)
-		return w.Code
-	}
-	padding := strings.Repeat("x", 15_000)
-	for range 100 {
-		if got := from("203.0.113.1", query("app", "a", padding, "b", padding)); got != http.StatusSeeOther {
-			t.Fatalf("unknown parameters: %d", got)
+	synctest.Test(t, func(t *testing.T) { // no limit recovers meanwhile, however long it takes
+		store := &byteCounter{database: memory.New()}
+		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, store, nil)
+		from := func(address, rawQuery string) int {
+			r := httptest.NewRequest(http.MethodGet, "/authorize?"+rawQuery, nil)
+			r.RemoteAddr = address + ":1234"
+			w := httptest.NewRecorder()
+			s.server.ServeHTTP(w, r)
+			return w.Code
 		}
-	}
-	if store.bytes > 100*1000 {
-		t.Errorf("%d bytes are stored for 100 requests with 30 kB of unknown parameters each", store.bytes)
-	}
-	store.bytes = 0
-	for range 600 {
-		// Too many bytes in known parameters are refused; slightly fewer are stored.
-		if got := from("203.0.113.2", query("app", "login_hint", padding, "ui_locales", padding, "claims_locales", padding)); got != http.StatusBadRequest && got != http.StatusTooManyRequests {
-			t.Fatalf("45 kB of known parameters: %d", got)
+		padding := strings.Repeat("x", 15_000)
+		for range 100 {
+			if got := from("203.0.113.1", query("app", "a", padding, "b", padding)); got != http.StatusSeeOther {
+				t.Fatalf("unknown parameters: %d", got)
+			}
 		}
-		if got := from("203.0.113.3", query("app", "login_hint", padding, "ui_locales", padding)); got != http.StatusSeeOther && got != http.StatusTooManyRequests {
-			t.Fatalf("30 kB of known parameters: %d", got)
+		if store.bytes > 100*1000 {
+			t.Errorf("%d bytes are stored for 100 requests with 30 kB of unknown parameters each", store.bytes)
 		}
-	}
-	if store.bytes > 6<<20 {
-		t.Errorf("%d bytes are stored for one address in a minute", store.bytes)
-	}
-	if got := from("203.0.113.4", query("app")); got != http.StatusSeeOther {
-		t.Errorf("another address: %d", got)
-	}
-	if got := from("203.0.113.2", "a="+strings.Repeat("%41", 16_000)+"&"+query("app")); got >= 500 {
-		t.Errorf("a long parameter: %d", got)
-	}
+		store.bytes = 0
+		for range 600 {
+			// Too many bytes in known parameters are refused; slightly fewer are stored.
+			if got := from("203.0.113.2", query("app", "login_hint", padding, "ui_locales", padding, "claims_locales", padding)); got != http.StatusBadRequest && got != http.StatusTooManyRequests {
+				t.Fatalf("45 kB of known parameters: %d", got)
+			}
+			if got := from("203.0.113.3", query("app", "login_hint", padding, "ui_locales", padding)); got != http.StatusSeeOther && got != http.StatusTooManyRequests {
+				t.Fatalf("30 kB of known parameters: %d", got)
+			}
+		}
+		if store.bytes > 6<<20 {
+			t.Errorf("%d bytes are stored for one address in a minute", store.bytes)
+		}
+		if got := from("203.0.113.4", query("app")); got != http.StatusSeeOther {
+			t.Errorf("another address: %d", got)
+		}
+		if got := from("203.0.113.2", "a="+strings.Repeat("%41", 16_000)+"&"+query("app")); got >= 500 {
+			t.Errorf("a long parameter: %d", got)
+		}
+	})
 }
 
 // Large requests from all addresses share a limit. Small requests are still accepted.
 func TestSH06_DataStoredForAllAddressesIsLimited(t *testing.T) {
-	store := &byteCounter{database: memory.New()}
-	s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, store, nil)
-	from := func(i int, rawQuery string) int {
-		r := httptest.NewRequest(http.MethodGet, "/authorize?"+rawQuery, nil)
-		r.RemoteAddr = fmt.Sprintf("203.0.%d.%d:1234", 100+i/250, i%250)
-		w := httptest.NewRecorder()
-		s.server.ServeHTTP(w, r)
-		return w.Code
-	}
-	padding, last := strings.Repeat("x", 15_000), 0
-	for i := range 2000 {
-		last = from(i, query("app", "login_hint", padding, "ui_locales", padding))
-	}
-	if last != http.StatusTooManyRequests || store.bytes > 48<<20 {
-		t.Errorf("the last of 2000 addresses gets %d; %d bytes are stored", last, store.bytes)
-	}
-	if got := from(0, query("app")); got != http.StatusSeeOther {
-		t.Errorf("a small request: %d", got)
-	}
+	synctest.Test(t, func(t *testing.T) { // no limit recovers meanwhile, however long it takes
+		store := &byteCounter{database: memory.New()}
+		s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, store, nil)
+		from := func(i int, rawQuery string) int {
+			r := httptest.NewRequest(http.MethodGet, "/authorize?"+rawQuery, nil)
+			r.RemoteAddr = fmt.Sprintf("203.0.%d.%d:1234", 100+i/250, i%250)
+			w := httptest.NewRecorder()
+			s.server.ServeHTTP(w, r)
+			return w.Code
+		}
+		padding, last := strings.Repeat("x", 15_000), 0
+		for i := range 2000 {
+			last = from(i, query("app", "login_hint", padding, "ui_locales", padding))
+		}
+		if last != http.StatusTooManyRequests || store.bytes > 48<<20 {
+			t.Errorf("the last of 2000 addresses gets %d; %d bytes are stored", last, store.bytes)
+		}
+		if got := from(0, query("app")); got != http.StatusSeeOther {
+			t.Errorf("a small request: %d", got)
+		}
+	})
 }
 
 func TestSH06_ClientMetadataHasASizeLimit(t *testing.T) {
