@@ -4,6 +4,7 @@ package browser
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -25,6 +26,11 @@ const patience = time.Minute
 // artifacts is the directory for screenshots.
 const artifacts = "../artifacts/browser"
 
+// A picture of each step takes longer than the step.
+var pictures = flag.Bool("pictures", false, "write a picture of each step to "+artifacts+", not only of those that fail")
+
+const failed = "failed"
+
 // forgetCookies deletes all cookies, like a fresh browser.
 func forgetCookies() chromedp.Action[chromedp.Void] {
 	return chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
@@ -44,7 +50,7 @@ func (v *visit) do(what string, actions ...chromedp.Action[chromedp.Void]) {
 	ctx, cancel := context.WithTimeout(v.ctx, patience)
 	defer cancel()
 	if err := chromedp.Do(ctx, actions...); err != nil {
-		v.picture("failed")
+		v.picture(failed)
 		v.Fatalf("%s: %v\n%s", what, err, chromium.WhereIs(v.ctx))
 	}
 }
@@ -59,6 +65,9 @@ func (v *visit) text(selector string) string {
 }
 
 func (v *visit) picture(name string) {
+	if name != failed && !*pictures {
+		return
+	}
 	v.Helper()
 	ctx, cancel := context.WithTimeout(v.ctx, patience)
 	defer cancel()
@@ -92,7 +101,6 @@ func TestDemo(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starting a browser takes seconds")
 	}
-	t.Logf("screenshots are in test/artifacts/browser")
 	for _, variant := range []struct {
 		name          string
 		scripts       bool
