@@ -64,7 +64,7 @@ func newInstance(t testing.TB) *Instance {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.MkdirTemp("", "valetkey-postgres-")
+	dir, err := newDirectory("valetkey-postgres-")
 	if err != nil {
 		t.Fatal(err)
 	}

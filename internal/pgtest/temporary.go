@@ -33,7 +33,8 @@ func StartTemporary() (*Temporary, error) {
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	watch, life, err := launch(bin, dir, attributes, "fsync=on", "full_page_writes=on", "deadlock_timeout=1s")
+	watch, life, err := launch(bin, dir, attributes, "fsync=on", "full_page_writes=on", "deadlock_timeout=1s",
+		"max_wal_size=1GB", "wal_init_zero=on", "autovacuum=on")
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
