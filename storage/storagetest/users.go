@@ -244,13 +244,16 @@ func cachedUserSeesChanges(t *testing.T, s Database) {
 func raceCachedUser(t *testing.T, s Database) {
 	create(t, s, newUser("a", "alice", ""))
 	update(t, s, "a", func(u *identity.User) { u.Claims = map[string]any{"number": 0.0} })
-	const readers = 2 // they never pause, and the writer needs a processor, too
+	readers := 4
+	if raceDetector {
+		readers = 2 // they never pause, and the writer needs a processor, too
+	}
 	var returned atomic.Int64
 	done := make(chan struct{})
 	for i, err := range together(1+readers, func(i int) error {
 		if i == 0 {
 			defer close(done)
-			for n := range rounds(100) {
+			for n := range rounds(200) {
 				err := patiently(func() error {
 					return s.UpdateUser(t.Context(), "a", func(u *identity.User) error {
 						u.Claims["number"] = float64(n + 1)
