@@ -209,7 +209,7 @@ MINIO_IDENTITY_OPENID_DISPLAY_NAME={name}
 MINIO_IDENTITY_OPENID_CLAIM_NAME=groups
 MINIO_IDENTITY_OPENID_CLAIM_USERINFO=on`},
 	{id: "nextcloud", name: "Nextcloud", about: "Files and calendars, with the app user_oidc", redirects: []string{"{base}/apps/user_oidc/code"}, scope: "openid profile email groups", method: "client_secret_post", idTokenClaims: []string{"name", "email", "groups", "preferred_username"},
-		where: "On the server of Nextcloud; the second part belongs into config.php", paste: `occ user_oidc:provider {name_word} --clientid={client_id} --clientsecret={client_secret} \
+		where: "On the server of Nextcloud; the second part belongs in config.php", paste: `occ user_oidc:provider {name_word} --clientid={client_id} --clientsecret={client_secret} \
   --discoveryuri={issuer}/.well-known/openid-configuration --scope='openid email profile groups'
 
 'user_oidc' => [
