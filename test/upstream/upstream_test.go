@@ -295,7 +295,7 @@ func TestST10_FD07_ResponsesOfAProvider(t *testing.T) {
 	if status, _ := send(visitor(t), "corp", response); status != http.StatusBadRequest {
 		t.Errorf("in another browser: %d", status)
 	}
-	if status, body := send(b, "other", response); status != http.StatusBadGateway || !strings.Contains(body, "could not trust") {
+	if status, body := send(b, "other", response); status != http.StatusBadGateway || !strings.Contains(body, "could not verify") {
 		t.Errorf("at the redirect URI of another provider: %d", status)
 	}
 	if status, _ := send(b, "corp", response); status != http.StatusSeeOther {
