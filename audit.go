@@ -1,12 +1,15 @@
 package valetkey
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/valetkey/valetkey/audit"
@@ -343,42 +346,61 @@ func webhookDelay(attempts int) time.Duration {
 
 // ReplayAudit puts the records that a filter selects into the outbox of a webhook again, and returns
 // how many. A server on the database delivers them. The configuration must have the webhook.
-func ReplayAudit(ctx context.Context, store interface {
-	audit.Log
-	AuditOutbox() storage.Outbox
-}, c *configuration.Audit, webhook string, filter audit.Filter) (n int, err error) {
-	for i := range c.Webhooks {
-		if c.Webhooks[i].Name != webhook {
-			continue
-		}
-		w := &audit.Webhook{Name: webhook, Events: c.Webhooks[i].Events}
-		return replay(ctx, store, store.AuditOutbox(), w, filter)
+func ReplayAudit(ctx context.Context, store auditReplayer, c *configuration.Audit, webhook string, filter audit.Filter) (n int, err error) {
+	if filter.Until.IsZero() {
+		filter.Until = time.Now() // without the records that this leaves
 	}
-	return 0, fmt.Errorf("audit.webhooks has no webhook with the name %q", webhook)
+	for {
+		sent, last, err := replaySome(ctx, store, c, webhook, filter, false)
+		n += sent
+		if err != nil || last == "" {
+			return n, err
+		}
+		filter.After = last
+	}
 }
 
-func replay(ctx context.Context, log audit.Log, outbox storage.Outbox, w *audit.Webhook, filter audit.Filter) (n int, err error) {
-	filter.Ascending, filter.Limit = true, exportStep
-	for {
-		records, err := log.AuditRecords(ctx, filter)
-		if err != nil || len(records) == 0 {
-			return n, err
-		}
-		var messages []storage.Message
-		for i := range records {
-			if records[i].Sequence == 0 || !w.Wants(records[i].Event) {
-				continue
-			}
-			m, err := webhookMessage(w, &records[i], time.Now())
-			if err != nil {
-				return n, err
-			}
-			messages = append(messages, m)
-		}
-		if err := outbox.Enqueue(ctx, messages...); err != nil {
-			return n, err
-		}
-		n += len(messages)
-		filter.After = records[len(records)-1].ID
+type auditReplayer interface {
+	audit.Log
+	ReplayAudit(ctx context.Context, replayed audit.Record, messages ...storage.Message) error
+}
+
+// replaySome is ReplayAudit for at most audit.MaxLimit records. last is the ID of the last one, or ""
+// if there are no more.
+func replaySome(ctx context.Context, store auditReplayer, c *configuration.Audit, webhook string, filter audit.Filter, dryRun bool) (sent int, last string, err error) {
+	i := slices.IndexFunc(c.Webhooks, func(w configuration.AuditWebhook) bool { return w.Name == webhook })
+	if i < 0 {
+		return 0, "", fmt.Errorf("audit.webhooks has no webhook with the name %q", webhook)
 	}
+	w := &audit.Webhook{Name: webhook, Events: c.Webhooks[i].Events}
+	filter.Ascending, filter.Limit = true, audit.MaxLimit
+	records, err := store.AuditRecords(ctx, filter)
+	if err != nil {
+		return 0, "", err
+	}
+	var messages []storage.Message
+	var first, end int64
+	for i := range records {
+		if records[i].Sequence == 0 || !w.Wants(records[i].Event) {
+			continue
+		}
+		m, err := webhookMessage(w, &records[i], time.Now())
+		if err != nil {
+			return 0, "", err
+		}
+		messages, end = append(messages, m), records[i].Sequence
+		first = cmp.Or(first, end)
+	}
+	if len(messages) > 0 && !dryRun {
+		replayed := audit.Record{Event: "audit.replayed", Object: audit.Object{Kind: audit.ObjectLog, Name: webhook}, Details: map[string]string{
+			"webhook": webhook, "records": strconv.Itoa(len(messages)), "first": strconv.FormatInt(first, 10), "last": strconv.FormatInt(end, 10),
+		}}
+		if err := store.ReplayAudit(ctx, replayed, messages...); err != nil {
+			return 0, "", err
+		}
+	}
+	if len(records) == audit.MaxLimit {
+		last = records[len(records)-1].ID
+	}
+	return len(messages), last, nil
 }

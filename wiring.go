@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/valetkey/valetkey/audit"
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/console"
@@ -65,6 +66,9 @@ func (s *Server) wire(ctx context.Context) (err error) {
 		Accounts: s.accounts, RecoveryPath: ui.RecoveryPath, InvitationPath: ui.InvitationPath,
 		Configuration: &s.config.Configuration, Lifetimes: s.config.Lifetimes.Engine(), File: s.config.File,
 		State: s.state, Checks: s.health.get,
+		Replay: func(ctx context.Context, webhook string, filter audit.Filter, dryRun bool) (int, string, error) {
+			return replaySome(ctx, s.store, &s.config.Audit, webhook, filter, dryRun)
+		},
 	})
 	if err != nil {
 		return fmt.Errorf("set up the management API: %w", err)

@@ -86,6 +86,7 @@ var Events = []Event{
 	{"master_key.rotation_finished", "nothing is sealed with the former master key anymore", true, false},
 	{"declarations.applied", "declarations were applied", true, false},
 	{"audit.removed", "records were removed because they were older than the retention", true, false},
+	{"audit.replayed", "an operator had records sent to a webhook again", true, false},
 
 	{"sign_in.failed", "a sign-in attempt failed", false, true},
 	{"sign_in.throttled", "a sign-in attempt was refused because too many had failed", false, true},

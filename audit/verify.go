@@ -44,10 +44,11 @@ type Report struct {
 // maxProblems limits the problems of a report.
 const maxProblems = 100
 
-// Sealed is a store whose chain can be verified.
+// Sealed is a chain that can be verified: that of a store, or one that was fetched from a server.
 type Sealed interface {
-	Log
 	AuditChain(ctx context.Context) (Chain, error)
+	// AuditSealed is described at Log.
+	AuditSealed(ctx context.Context, after int64, limit int) ([]Record, error)
 	// AuditIndex returns what a record is found by in a search: event, actor, subject and client.
 	AuditIndex(ctx context.Context, after int64, limit int) ([]Index, error)
 }
@@ -77,7 +78,7 @@ func (v *verification) problem(sequence int64, id, format string, args ...any) {
 	}
 }
 
-// Verify reads the whole chain of a store and compares it with checkpoints, which were kept
+// Verify reads a whole chain and compares it with checkpoints, which were kept
 // elsewhere. It finds records that were removed, changed, added, or put in another order. Without a
 // checkpoint, it finds only what was not done to the rest of the chain as well: whoever can write to
 // the database can compute all hashes anew.

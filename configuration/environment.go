@@ -16,10 +16,11 @@ const PreviousMasterKeyVariable = "VALETKEY_PREVIOUS_MASTER_KEY"
 // with the secret of a service account.
 const ClientSecretVariable = "VALETKEY_CLIENT_SECRET"
 
-// ServerVariable and ClientIDVariable are the environment variables with the issuer of the server that
-// commands manage, and with the service account that they use.
+// ServerVariable, APIVariable and ClientIDVariable are the environment variables with the issuer of the
+// server that commands manage, where its management API is, and with the service account that they use.
 const (
 	ServerVariable   = "VALETKEY_SERVER"
+	APIVariable      = "VALETKEY_API"
 	ClientIDVariable = "VALETKEY_CLIENT_ID"
 )
 
@@ -45,6 +46,7 @@ func EnvironmentVariables() []EnvironmentVariable {
 		{"VALETKEY_LOG_LEVEL", "log.level", func(c *Configuration) *string { return &c.Log.Level }},
 		{ClientSecretVariable, "", nil},
 		{ServerVariable, "", nil},
+		{APIVariable, "", nil},
 		{ClientIDVariable, "", nil},
 		{"VALETKEY_LOG_FORMAT", "log.format", func(c *Configuration) *string { return &c.Log.Format }},
 		{"OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint", func(c *Configuration) *string { return &c.Telemetry.OTLPEndpoint }},

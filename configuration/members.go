@@ -256,7 +256,7 @@ func (c Client) record() record.Client {
 }
 
 // ofManagement reports whether a scope is one of the management API, which need no declaration.
-func ofManagement(scope string) bool { return api.Permission(scope).Description() != "" }
+func ofManagement(scope string) bool { return api.IsScope(scope) }
 
 // checkRecord reports why a merged record must not be stored.
 func checkRecord(merged any, known *declaration.Known) error {

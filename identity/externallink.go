@@ -96,6 +96,21 @@ func (a *Accounts) UnlinkExternal(ctx context.Context, now time.Time, userID, li
 	return a.endLinkedSessions(ctx, now, &removed, current)
 }
 
+// Unlink removes a link by its ID from a user whom an operator changes. The error is ErrLastMethod if it
+// is the last with which the user can sign in, or storage.ErrNotFound.
+func (a *Accounts) Unlink(u *User, linkID string) error {
+	without := *u
+	without.External = slices.DeleteFunc(slices.Clone(u.External), func(l ExternalLink) bool { return l.ID == linkID })
+	switch {
+	case len(without.External) == len(u.External):
+		return storage.ErrNotFound
+	case a.CanSignIn(u) && !a.CanSignIn(&without):
+		return ErrLastMethod
+	}
+	u.External = without.External
+	return nil
+}
+
 // endLinkedSessions ends the sessions that began with a link, except the current one.
 func (a *Accounts) endLinkedSessions(ctx context.Context, now time.Time, link *ExternalLink, current *Session) error {
 	isCurrent := func(reference string) bool {

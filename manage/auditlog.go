@@ -13,14 +13,24 @@ func (a *API) registerAudit() {
 	register(a, api.AuditRead, operation{id: "list-audit-records", method: http.MethodGet, path: "/audit", summary: "List who did what, the newest first"}, a.listAudit)
 }
 
-type listAuditInput struct {
-	List
+// AuditFilter are the parameters that select audit records. It is exported because huma reads the
+// fields of exported types only.
+type AuditFilter struct {
 	Actor    string    `query:"actor" maxLength:"512" doc:"ID of the user or client that made the change"`
 	Subject  string    `query:"sub" maxLength:"255" doc:"The user whom the record is about"`
 	ClientID string    `query:"client_id" maxLength:"512" doc:"The client that the record is about"`
 	Event    string    `query:"event" maxLength:"255" doc:"Name of an event, or the beginning of names: user.*"`
 	Since    time.Time `query:"since" doc:"Not before"`
 	Until    time.Time `query:"until" doc:"Before"`
+}
+
+func (f *AuditFilter) filter() audit.Filter {
+	return audit.Filter{Actor: f.Actor, Subject: f.Subject, ClientID: f.ClientID, Event: f.Event, From: f.Since, Until: f.Until}
+}
+
+type listAuditInput struct {
+	List
+	AuditFilter
 }
 
 type listAuditOutput struct{ Body api.AuditPage }
@@ -30,9 +40,9 @@ func (a *API) listAudit(ctx context.Context, _ *principal, in *listAuditInput) (
 	if err != nil {
 		return nil, err
 	}
-	found, err := a.config.Store.AuditRecords(ctx, audit.Filter{
-		Actor: in.Actor, Subject: in.Subject, ClientID: in.ClientID, Event: in.Event, From: in.Since, Until: in.Until, After: after, Limit: in.Limit,
-	})
+	filter := in.filter()
+	filter.After, filter.Limit = after, in.Limit
+	found, err := a.config.Store.AuditRecords(ctx, filter)
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,7 @@ type principal struct {
 	user   *identity.User // nil for a client that calls for itself
 	client *record.Client // that sent the access token; nil for a call from within the process
 	role   api.Role
-	// permissions are those of the role that the access token has.
+	// permissions are those of the role that the access token has, by name or by api.ScopeAll.
 	permissions []api.Permission
 	address     netip.Addr
 }
@@ -134,7 +134,7 @@ func (a *API) identify(w http.ResponseWriter, r *http.Request) (*principal, erro
 		p.role = roleOfClient(p.client)
 	}
 	for _, permission := range p.role.Permissions() {
-		if access.Scope.Has(string(permission)) {
+		if access.Scope.Has(string(permission)) || access.Scope.Has(api.ScopeAll) {
 			p.permissions = append(p.permissions, permission)
 		}
 	}

@@ -120,6 +120,9 @@ func (a *API) powerOf(c *record.Client) []api.Permission {
 		return power
 	}
 	for name := range strings.FieldsSeq(c.Scope) {
+		if name == api.ScopeAll { // users may have any role
+			return api.Permissions()
+		}
 		if p := api.Permission(name); p.Description() != "" {
 			power = append(power, p)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/manage/api"
 	"github.com/valetkey/valetkey/storage"
 	"github.com/valetkey/valetkey/storage/record"
@@ -13,6 +14,7 @@ import (
 func (a *API) registerGrants() {
 	register(a, api.GrantsRead, operation{id: "list-user-grants", method: http.MethodGet, path: "/users/{sub}/grants", summary: "List what a user has allowed clients"}, a.listUserGrants)
 	register(a, api.GrantsRead, operation{id: "list-client-grants", method: http.MethodGet, path: "/clients/{client_id}/grants", summary: "List what users have allowed a client"}, a.listClientGrants)
+	register(a, api.GrantsWrite, operation{id: "delete-user-grants", method: http.MethodDelete, path: "/users/{sub}/grants", summary: "Revoke everything that a user has allowed clients, with every token"}, a.deleteGrants)
 	register(a, api.GrantsWrite, operation{id: "delete-grant", method: http.MethodDelete, path: "/users/{sub}/grants/{client_id}", summary: "Revoke what a user has allowed a client, with every token"}, a.deleteGrant)
 }
 
@@ -55,9 +57,24 @@ func grantPage(grants []record.Grant, next string) *listGrantsOutput {
 	for i := range grants {
 		g := &grants[i]
 		page.Grants[i] = api.Grant{ID: g.ID, Subject: g.Subject, ClientID: g.ClientID, Scope: g.Scope.String(), Declined: g.Declined.String(),
-			Resources: g.Resources, CreatedAt: g.CreatedAt.UTC(), UpdatedAt: g.UpdatedAt.UTC()}
+			Resources: g.Resources, EarlierDetails: g.Details.Earlier, CreatedAt: g.CreatedAt.UTC(), UpdatedAt: g.UpdatedAt.UTC()}
+		for _, d := range g.Details.Latest {
+			page.Grants[i].AuthorizationDetails = append(page.Grants[i].AuthorizationDetails, api.GrantedDetail(d))
+		}
 	}
 	return &listGrantsOutput{page}
+}
+
+type deleteGrantsInput struct {
+	UserID
+	Change
+}
+
+func (a *API) deleteGrants(ctx context.Context, _ *principal, in *deleteGrantsInput) (*struct{}, error) {
+	if _, err := a.config.Store.User(ctx, in.ID); err != nil || in.DryRun {
+		return nil, err
+	}
+	return nil, authserver.RevokeSubject(ctx, a.config.Store, in.ID)
 }
 
 type deleteGrantInput struct {

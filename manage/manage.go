@@ -18,7 +18,7 @@
 //	userchange.go changes of users, recovery links, invitations
 //	declarations.go  compares declarations with what is stored, and applies them
 //	scopes.go, resources.go, configuration.go, sessions.go, grants.go, tokens.go, keys.go,
-//	registrations.go, explanations.go, outbox.go, auditlog.go, preview.go, health.go
+//	registrations.go, explanations.go, outbox.go, auditlog.go, auditchain.go, preview.go, health.go
 //	              what their names say
 package manage
 
@@ -33,12 +33,14 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/valetkey/valetkey/audit"
 	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/identity"
@@ -70,6 +72,9 @@ type Config struct {
 	// State returns the state of this node, and Checks what is wrong with it.
 	State  func(context.Context) State
 	Checks func(context.Context) Checks
+	// Replay puts the first records that a filter selects into the outbox of a webhook again, and returns
+	// how many. last is the ID of the last record that it has read, or "" if there are no more.
+	Replay func(ctx context.Context, webhook string, filter audit.Filter, dryRun bool) (sent int, last string, err error)
 	// File is the path of the file that has the declarations of this server; "" if there is none.
 	File string
 }
@@ -122,7 +127,8 @@ func New(config Config) (*API, error) {
 	a.commandLine = ownAPI.Client
 	own := ownAPI.Resource
 	if a.metadata, err = json.Marshal(oauth.ProtectedResourceMetadata{
-		Resource: own.Identifier, AuthorizationServers: []string{config.Issuer}, ScopesSupported: own.Scopes,
+		// Whoever asks for all of these names each: ScopeAll is left out (RFC 9728, section 2, allows it).
+		Resource: own.Identifier, AuthorizationServers: []string{config.Issuer}, ScopesSupported: slices.DeleteFunc(slices.Clone(own.Scopes), func(s string) bool { return s == api.ScopeAll }),
 		BearerMethodsSupported: []string{"header"}, ResourceName: own.Name,
 	}); err != nil {
 		return nil, fmt.Errorf("encode the metadata of the API: %w", err)
@@ -149,6 +155,7 @@ func (a *API) registerAll() {
 	a.registerExplanations()
 	a.registerOutbox()
 	a.registerAudit()
+	a.registerAuditChain()
 	a.registerPreview()
 	a.registerDeclarations()
 	a.registerHealth()
@@ -169,6 +176,8 @@ func OwnAPI(issuer string, store *database.Database, settings configuration.Mana
 		own.Resource.Scopes = append(own.Resource.Scopes, string(p))
 		own.Scopes = append(own.Scopes, record.Scope{Name: string(p), Description: p.Description(), Optional: true})
 	}
+	own.Resource.Scopes = append(own.Resource.Scopes, api.ScopeAll)
+	own.Scopes = append(own.Scopes, record.Scope{Name: api.ScopeAll, Description: api.ScopeAllDescription, Optional: true})
 	own.Allowed = func(ctx context.Context, subject, clientID string) (oauth.Scope, error) {
 		role, err := roleNow(ctx, store, subject, clientID)
 		if err != nil {
@@ -177,6 +186,9 @@ func OwnAPI(issuer string, store *database.Database, settings configuration.Mana
 		var scope oauth.Scope
 		for _, p := range role.Permissions() {
 			scope = append(scope, string(p))
+		}
+		if len(scope) > 0 {
+			scope = append(scope, api.ScopeAll)
 		}
 		return scope, nil
 	}
@@ -249,7 +261,7 @@ func (a *API) openAPI() huma.Config {
 	config.OpenAPIPath, config.DocsPath, config.SchemasPath = "", "", ""
 	config.CreateHooks = nil // no $schema members
 	config.RejectUnknownQueryParameters = true
-	scopes := make(map[string]string)
+	scopes := map[string]string{api.ScopeAll: api.ScopeAllDescription}
 	for _, p := range api.Permissions() {
 		scopes[string(p)] = p.Description()
 	}

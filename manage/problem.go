@@ -28,6 +28,8 @@ func (a *API) problem(ctx context.Context, operation string, err error) error {
 		return huma.Error409Conflict("there is already a record with this ID")
 	case errors.Is(err, identity.ErrIdentifierTaken):
 		return huma.Error409Conflict("the username or email address belongs to another user")
+	case errors.Is(err, identity.ErrLastMethod):
+		return huma.Error409Conflict("the user could not sign in anymore: disable the user instead, or hand over a recovery link with which the user sets up another means to sign in")
 	case errors.Is(err, identity.ErrLastAdministrator):
 		return huma.Error409Conflict("the user is the last administrator: make another user an administrator first")
 	case errors.Is(err, storage.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):

@@ -51,6 +51,7 @@ func (a *API) listScopes(ctx context.Context, _ *principal, in *List) (*listScop
 	for _, p := range api.Permissions() {
 		scopes = append(scopes, api.Scope{Name: string(p), ScopeMembers: api.ScopeMembers{Description: p.Description(), Optional: true}, Origin: api.Origin{DeclaredBy: byServer}})
 	}
+	scopes = append(scopes, api.Scope{Name: api.ScopeAll, ScopeMembers: api.ScopeMembers{Description: api.ScopeAllDescription, Optional: true}, Origin: api.Origin{DeclaredBy: byServer}})
 	page, next, err := pageOf(in, scopes, func(s *api.Scope) string { return s.Name })
 	return &listScopesOutput{api.ScopePage{Scopes: page, Page: api.Page{Next: next}}}, err
 }

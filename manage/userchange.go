@@ -22,7 +22,7 @@ func (a *API) registerUserChanges() {
 	register(a, api.UsersWrite, operation{id: "update-user", method: http.MethodPut, path: "/users/{sub}", summary: "Replace the members of a user"}, a.updateUser)
 	register(a, api.UsersWrite, operation{id: "delete-user", method: http.MethodDelete, path: "/users/{sub}", summary: "Delete a user and everything that belongs to them"}, a.deleteUser)
 	register(a, api.RolesWrite, operation{id: "set-user-role", method: http.MethodPut, path: "/users/{sub}/role", summary: "Set what a user may manage"}, a.setUserRole)
-	register(a, api.UsersWrite, operation{id: "remove-user-method", method: http.MethodDelete, path: "/users/{sub}/methods/{id}", summary: "Remove a means to sign in that a user has lost, or a link to another provider, and end everything that was issued to them"}, a.removeMethod)
+	register(a, api.UsersWrite, operation{id: "remove-user-method", method: http.MethodDelete, path: "/users/{sub}/methods/{id}", summary: "Remove a means to sign in that a user has lost, or a link to another provider unless it is the last means to sign in, and end everything that was issued to the user"}, a.removeMethod)
 	register(a, api.UsersWrite, operation{id: "create-recovery", method: http.MethodPost, path: "/users/{sub}/recovery", summary: "Create a link for a user who has lost every way to sign in", status: http.StatusCreated}, a.createRecovery)
 	register(a, api.UsersWrite, operation{id: "create-invitation", method: http.MethodPost, path: "/invitations", summary: "Create an invitation to sign up", status: http.StatusCreated}, a.createInvitation)
 }
@@ -209,14 +209,10 @@ type removeMethodInput struct {
 func (a *API) removeMethod(ctx context.Context, p *principal, in *removeMethodInput) (*userOutput, error) {
 	return a.changeUser(ctx, p, in.ID, in.Existing, func(u *identity.User) error {
 		now := time.Now()
-		links := slices.DeleteFunc(slices.Clone(u.External), func(l identity.ExternalLink) bool { return l.ID == in.Method })
-		switch {
-		case len(links) < len(u.External):
-			u.External = links
-		case slices.ContainsFunc(u.Methods(), func(m identity.Authenticator) bool { return m.ID == in.Method }):
+		if slices.ContainsFunc(u.Methods(), func(m identity.Authenticator) bool { return m.ID == in.Method }) {
 			u.LoseAuthenticator(now, in.Method)
-		default:
-			return storage.ErrNotFound
+		} else if err := a.config.Accounts.Unlink(u, in.Method); err != nil {
+			return err
 		}
 		u.End(now, nil)
 		return nil

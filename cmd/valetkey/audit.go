@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -137,9 +136,15 @@ func printAudit(w io.Writer, r *audit.Record) {
 }
 
 type auditExportCommand struct {
-	auditFilter    `embed:""`
-	Format         string `help:"jsonl: the records as they are hashed; ocsf: events of the Open Cybersecurity Schema Framework; syslog: messages of RFC 5424." enum:"jsonl,ocsf,syslog" default:"jsonl"`
-	serverDatabase `embed:""`
+	auditFilter `embed:""`
+	Format      string `help:"jsonl: the records as they are hashed; ocsf: events of the Open Cybersecurity Schema Framework; syslog: messages of RFC 5424." enum:"jsonl,ocsf,syslog" default:"jsonl"`
+	target      `embed:""`
+}
+
+// Help is shown by "valetkey audit export --help".
+func (auditExportCommand) Help() string {
+	return "Records are fetched in pages and printed at once, so the log can be of any size.\n\n" +
+		"Example: valetkey audit export --format ocsf --since 24h"
 }
 
 // Run prints all records that the filter selects.
@@ -147,6 +152,13 @@ func (c *auditExportCommand) Run(ctx context.Context, o *output) error {
 	filter, err := c.filter(time.Now())
 	if err != nil {
 		return err
+	}
+	connection, err := c.connection(ctx)
+	if err != nil {
+		return err
+	}
+	if connection != nil {
+		return c.exportOfServer(ctx, o, connection, &filter)
 	}
 	store, config, err := c.open(ctx)
 	if err != nil {
@@ -167,17 +179,7 @@ func (c *auditExportCommand) Run(ctx context.Context, o *output) error {
 			return out.Flush()
 		}
 		for i := range records {
-			r := &records[i]
-			line := r.JSONLine()
-			switch c.Format {
-			case "ocsf":
-				if line, err = r.OCSF(config.Issuer); err != nil {
-					return err
-				}
-			case "syslog":
-				line = r.SyslogMessage()
-			}
-			if _, err := fmt.Fprintf(out, "%s\n", line); err != nil {
+			if err := c.write(out, &records[i], config.Issuer); err != nil {
 				return err
 			}
 		}
@@ -185,20 +187,45 @@ func (c *auditExportCommand) Run(ctx context.Context, o *output) error {
 	}
 }
 
+// write writes a record in the format that was chosen.
+func (c *auditExportCommand) write(out io.Writer, r *audit.Record, issuer string) error {
+	line := r.JSONLine()
+	switch c.Format {
+	case "ocsf":
+		var err error
+		if line, err = r.OCSF(issuer); err != nil {
+			return err
+		}
+	case "syslog":
+		line = r.SyslogMessage()
+	}
+	_, err := fmt.Fprintf(out, "%s\n", line)
+	return err
+}
+
 type auditVerifyCommand struct {
-	Checkpoint     []string `help:"File with checkpoints that were kept elsewhere." type:"existingfile" placeholder:"FILE"`
-	Key            []string `help:"Thumbprint of another key that may have signed checkpoints, such as that of the database before it was replaced." placeholder:"THUMBPRINT"`
-	serverDatabase `embed:""`
+	Checkpoint []string `help:"File with checkpoints that were kept elsewhere." type:"existingfile" placeholder:"FILE"`
+	Key        []string `help:"Thumbprint of a key that may have signed checkpoints. For a database: another key than its own, such as that before it was replaced. For a server: every key, instead of the one that the server names." placeholder:"THUMBPRINT"`
+	target     `embed:""`
 }
 
 // Help is shown by "valetkey audit verify --help".
 func (auditVerifyCommand) Help() string {
 	return "Reads all records, and compares their hashes with the chain and with checkpoints. Without --checkpoint it cannot find what was done by someone who computed all hashes anew.\n\n" +
-		"Exit code 1: something is wrong.\n\nExample: valetkey audit verify --config valetkey.yaml --checkpoint /mnt/worm/checkpoints"
+		"For a running server, all records are fetched and their hashes computed here, so the server need not be trusted, except for what no checkpoint covers.\n\n" +
+		"Exit codes: 0 the log is as it was written, 3 it is not, 1 that could not be found out, 2 the command line is wrong.\n\n" +
+		"Examples:\n  valetkey audit verify --config valetkey.yaml --checkpoint /mnt/worm/checkpoints\n  valetkey audit verify --server https://login.example.com --checkpoint checkpoints"
 }
 
 // Run verifies the chain.
 func (c *auditVerifyCommand) Run(ctx context.Context, o *output) error {
+	connection, err := c.connection(ctx)
+	if err != nil {
+		return err
+	}
+	if connection != nil {
+		return c.verifyServer(ctx, o, connection)
+	}
 	store, _, err := c.open(ctx)
 	if err != nil {
 		return err
@@ -208,35 +235,50 @@ func (c *auditVerifyCommand) Run(ctx context.Context, o *output) error {
 		return err
 	}
 	keys := append([]string{store.AuditKey()}, c.Key...)
-	var checkpoints []*audit.Checkpoint
-	for _, name := range c.Checkpoint {
-		file, err := os.Open(name)
-		if err != nil {
-			return err
-		}
-		found, err := audit.ReadCheckpoints(file, keys...)
-		file.Close()
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		if len(found) == 0 {
-			return fmt.Errorf("%s contains no checkpoint", name)
-		}
-		checkpoints = append(checkpoints, found...)
+	checkpoints, err := c.checkpoints(keys)
+	if err != nil {
+		return err
 	}
 	report, err := audit.Verify(ctx, store, checkpoints, keys...)
 	if err != nil {
 		return err
 	}
+	return c.report(o, &report, len(checkpoints))
+}
+
+// checkpoints reads the files with checkpoints, which must be signed with one of the keys.
+func (c *auditVerifyCommand) checkpoints(keys []string) ([]*audit.Checkpoint, error) {
+	var checkpoints []*audit.Checkpoint
+	for _, name := range c.Checkpoint {
+		file, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		found, err := audit.ReadCheckpoints(file, keys...)
+		file.Close()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		if len(found) == 0 {
+			return nil, fmt.Errorf("%s contains no checkpoint", name)
+		}
+		checkpoints = append(checkpoints, found...)
+	}
+	return checkpoints, nil
+}
+
+// report prints what was found. The error is errDifferent if something is wrong.
+func (c *auditVerifyCommand) report(o *output, report *audit.Report, checkpoints int) error {
 	if c.JSON {
 		if err := printJSON(o.out, report); err != nil {
 			return err
 		}
 	} else {
-		printAuditReport(o, &report, len(checkpoints))
+		printAuditReport(o, report, checkpoints)
 	}
 	if len(report.Problems) > 0 {
-		return errors.New("the audit log is not as it was written")
+		fmt.Fprintln(o.log, "valetkey: the audit log is not as it was written")
+		return errDifferent
 	}
 	return nil
 }
@@ -269,20 +311,17 @@ func printAuditReport(o *output, r *audit.Report, checkpoints int) {
 }
 
 type auditCheckpointCommand struct {
-	serverDatabase `embed:""`
+	target `embed:""`
+}
+
+// Help is shown by "valetkey audit checkpoint --help".
+func (auditCheckpointCommand) Help() string {
+	return "Example: valetkey audit checkpoint --server https://login.example.com >> checkpoints"
 }
 
 // Run prints a checkpoint.
 func (c *auditCheckpointCommand) Run(ctx context.Context, o *output) error {
-	store, config, err := c.open(ctx)
-	if err != nil {
-		return err
-	}
-	defer store.Close()
-	if _, err := store.SealAudit(ctx); err != nil {
-		return err
-	}
-	checkpoint, err := store.AuditCheckpoint(ctx, config.Issuer, time.Now())
+	checkpoint, err := c.checkpoint(ctx)
 	if err != nil {
 		return err
 	}
@@ -296,35 +335,74 @@ func (c *auditCheckpointCommand) Run(ctx context.Context, o *output) error {
 	return nil
 }
 
+func (c *auditCheckpointCommand) checkpoint(ctx context.Context) (*audit.Checkpoint, error) {
+	connection, err := c.connection(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if connection != nil {
+		return c.ofServer(ctx, connection)
+	}
+	store, config, err := c.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer store.Close()
+	if _, err := store.SealAudit(ctx); err != nil {
+		return nil, err
+	}
+	return store.AuditCheckpoint(ctx, config.Issuer, time.Now())
+}
+
 type auditReplayCommand struct {
-	Webhook        string `arg:"" help:"The name of the webhook in the configuration."`
-	Since          string `help:"From this time on: 2026-11-27, 2026-11-27T08:00:00Z, or an age such as 24h." required:"" placeholder:"TIME"`
-	Until          string `help:"Before this time." placeholder:"TIME"`
-	Event          string `help:"Only this event, or events that begin like this (user.*)." placeholder:"EVENT"`
-	serverDatabase `embed:""`
+	Webhook string `arg:"" help:"The name of the webhook in the configuration."`
+	Since   string `help:"From this time on: 2026-11-27, 2026-11-27T08:00:00Z, or an age such as 24h." required:"" placeholder:"TIME"`
+	Until   string `help:"Before this time." placeholder:"TIME"`
+	Event   string `help:"Only this event, or events that begin like this (user.*)." placeholder:"EVENT"`
+	target  `embed:""`
+}
+
+// Help is shown by "valetkey audit replay --help".
+func (auditReplayCommand) Help() string {
+	return "On a running server, this needs the permission outbox:write.\n\nExample: valetkey audit replay siem --since 24h"
 }
 
 // Run puts records into the outbox again.
 func (c *auditReplayCommand) Run(ctx context.Context, o *output) error {
+	now := time.Now()
 	flags := auditFilter{Since: c.Since, Until: c.Until, Event: c.Event}
-	filter, err := flags.filter(time.Now())
+	filter, err := flags.filter(now)
 	if err != nil {
 		return err
 	}
-	store, config, err := c.open(ctx)
-	if err != nil {
-		return err
+	if filter.Until.IsZero() {
+		filter.Until = now // without the records that this leaves
 	}
-	defer store.Close()
-	n, err := valetkey.ReplayAudit(ctx, store, &config.Audit, c.Webhook, filter)
+	n, err := c.replay(ctx, o, &filter)
 	if err != nil {
 		return err
 	}
 	if c.JSON {
 		return printJSON(o.out, map[string]int{"records": n})
 	}
-	fmt.Fprintf(o.out, "A server on this database will send %d records to %s.\n", n, printable(c.Webhook))
+	fmt.Fprintf(o.out, "The server will send %d records to %s.\n", n, printable(c.Webhook))
 	return nil
+}
+
+func (c *auditReplayCommand) replay(ctx context.Context, o *output, filter *audit.Filter) (int, error) {
+	connection, err := c.connection(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if connection != nil {
+		return c.replayOnServer(ctx, o, connection, filter)
+	}
+	store, config, err := c.open(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer store.Close()
+	return valetkey.ReplayAudit(ctx, store, &config.Audit, c.Webhook, *filter)
 }
 
 type auditEventsCommand struct {

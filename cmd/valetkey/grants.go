@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/valetkey/valetkey/internal/useradmin"
@@ -30,12 +33,29 @@ func (grantsListCommand) Help() string {
 
 // grantView is a grant as JSON.
 type grantView struct {
-	Sub       string    `json:"sub"`
-	ClientID  string    `json:"client_id"`
-	Scope     string    `json:"scope"`
-	Resources []string  `json:"resources,omitempty"`
-	CreatedAt time.Time `json:"created_at"`
-	UpdatedAt time.Time `json:"updated_at"`
+	Sub       string   `json:"sub"`
+	ClientID  string   `json:"client_id"`
+	Scope     string   `json:"scope"`
+	Resources []string `json:"resources,omitempty"`
+	// Details are the latest authorization details (RFC 9396).
+	Details   []api.GrantedDetail `json:"authorization_details,omitempty"`
+	Earlier   bool                `json:"earlier_authorization_details,omitempty"`
+	CreatedAt time.Time           `json:"created_at"`
+	UpdatedAt time.Time           `json:"updated_at"`
+}
+
+// detailTypes returns the types of the authorization details.
+func (v *grantView) detailTypes() string {
+	var types []string
+	for _, d := range v.Details {
+		var object struct {
+			Type string `json:"type"`
+		}
+		if json.Unmarshal(d.Detail, &object) == nil && !slices.Contains(types, object.Type) {
+			types = append(types, object.Type)
+		}
+	}
+	return strings.Join(types, " ")
 }
 
 // Run lists grants.
@@ -51,9 +71,10 @@ func (c *grantsListCommand) Run(ctx context.Context, o *output) error {
 		fmt.Fprintln(o.out, "There are no grants.")
 		return nil
 	}
-	table := newTable(o.out, "SUB", "CLIENT_ID", "SCOPE", "UPDATED")
-	for _, v := range views {
-		table.row(v.Sub, v.ClientID, v.Scope, v.UpdatedAt.Format(time.RFC3339))
+	table := newTable(o.out, "SUB", "CLIENT_ID", "SCOPE", "DETAILS", "UPDATED")
+	for i := range views {
+		v := &views[i]
+		table.row(v.Sub, v.ClientID, v.Scope, v.detailTypes(), v.UpdatedAt.Format(time.RFC3339))
 	}
 	return table.Flush()
 }
@@ -75,7 +96,11 @@ func (c *grantsListCommand) grants(ctx context.Context) ([]grantView, error) {
 	add := func(grants []record.Grant) {
 		for i := range grants {
 			g := &grants[i]
-			views = append(views, grantView{g.Subject, g.ClientID, g.Scope.String(), g.Resources, g.CreatedAt.UTC(), g.UpdatedAt.UTC()})
+			v := grantView{Sub: g.Subject, ClientID: g.ClientID, Scope: g.Scope.String(), Resources: g.Resources, Earlier: g.Details.Earlier, CreatedAt: g.CreatedAt.UTC(), UpdatedAt: g.UpdatedAt.UTC()}
+			for _, d := range g.Details.Latest {
+				v.Details = append(v.Details, api.GrantedDetail(d))
+			}
+			views = append(views, v)
 		}
 	}
 	if c.User != "" {
@@ -119,7 +144,7 @@ func (c *grantsListCommand) grantsOfServer(ctx context.Context, connection *api.
 		if err != nil {
 			return nil, err
 		}
-		views = append(views, grantView{g.Subject, g.ClientID, g.Scope, g.Resources, g.CreatedAt, g.UpdatedAt})
+		views = append(views, grantView{g.Subject, g.ClientID, g.Scope, g.Resources, g.AuthorizationDetails, g.EarlierDetails, g.CreatedAt, g.UpdatedAt})
 	}
 	return views, nil
 }

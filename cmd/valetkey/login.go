@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/manage/api"
 	"github.com/valetkey/valetkey/oauth"
 )
@@ -39,7 +41,7 @@ func (c *loginCommand) Run(ctx context.Context, o *output) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	issuer := strings.TrimSuffix(c.Issuer, "/")
-	kept := &keptToken{Client: loginFlags(issuer, c.Scope, c.NoBrowser), Grant: oauth.GrantTypeAuthorizationCode, API: apiBase(c.API)}
+	kept := &keptToken{Client: loginFlags(issuer, c.Scope, c.NoBrowser), Grant: oauth.GrantTypeAuthorizationCode, API: apiBase(cmp.Or(c.API, os.Getenv(configuration.APIVariable)))}
 	oauthClient, err := kept.Client.discoverWith(ctx, "")
 	if err != nil {
 		return err

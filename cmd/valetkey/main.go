@@ -24,7 +24,7 @@ import (
 const (
 	exitFailed = 1 // the command failed, "demo --check" or "doctor" found a fault, or "check --profile" a client that does not meet it
 	exitUsage  = 2 // the command line or a config file is wrong
-	exitDiff   = 3 // "plan" or "diff --exit-code" found differences, "migrate --dry-run" pending migrations
+	exitDiff   = 3 // "plan" or "diff --exit-code" found differences, "audit verify" a changed log, "migrate --dry-run" pending migrations
 )
 
 type commandLine struct {
@@ -49,6 +49,7 @@ type commandLine struct {
 	Sessions     sessionsCommand     `cmd:"" help:"List and end the sessions of a user."`
 	Login        loginCommand        `cmd:"" help:"Sign in to the management API of a server, for the other commands."`
 	Logout       logoutCommand       `cmd:"" help:"Forget the sign-in, and revoke its tokens."`
+	API          apiCommand          `cmd:"" name:"api" help:"Send any request to the management API of a server."`
 	MCP          mcpCommand          `cmd:"" name:"mcp" help:"Serve the management API to an agent, as an MCP server."`
 	Mail         mailCommand         `cmd:"" help:"Send a test message."`
 	Directory    directoryCommand    `cmd:"" help:"Test the connection to an LDAP directory, and the sign-in of a user."`
@@ -97,7 +98,7 @@ func run(ctx context.Context, args []string, out, log io.Writer) int {
 			"  valetkey call https://api.example.com/albums\n" +
 			"  valetkey users set-password ada    set a new password for a user\n" +
 			"  valetkey login https://login.example.com && valetkey clients list\n\n" +
-			"Exit codes: 0 success, 1 failure (also: check --profile found a client that does not meet it), 2 invalid usage or configuration, 3 differences (plan, diff --exit-code) or pending migrations (migrate --dry-run)."),
+			"Exit codes: 0 success, 1 failure (also: check --profile found a client that does not meet it), 2 invalid usage or configuration, 3 differences (plan, diff --exit-code, audit verify) or pending migrations (migrate --dry-run)."),
 		kong.Vars{"profiles": strings.Join(authserver.Profiles(), ", ")},
 		kong.Writers(out, log),
 		kong.Exit(func(code int) { exit = code }),

@@ -54,6 +54,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("VALETKEY_CLIENT_SECRET", "")
 			e.Setenv("VALETKEY_CLIENT_ID", "")
 			e.Setenv("VALETKEY_SERVER", "")
+			e.Setenv("VALETKEY_API", "")
 			e.Setenv("XDG_CONFIG_HOME", filepath.Join(e.WorkDir, "config"))
 			e.Setenv("HOME", e.WorkDir)
 			return nil

@@ -66,7 +66,13 @@ func (c *mcpCommand) serve(ctx context.Context, o *output) error {
 		return usageError{errors.New("--client-id is for standard input and output: over HTTP, each caller has an access token")}
 	}
 	address := cmp.Or(c.URL, "http://"+c.Listen+"/mcp")
-	handler, err := operatormcp.NewHandler(operatormcp.HTTPConfig{Version: valetkey.Version, Write: c.Write, Issuer: issuer, URL: address})
+	base := c.api()
+	if base == "" { // a login knows where the API is
+		if kept, err := readToken(loginName(issuer)); err == nil {
+			base = kept.API
+		}
+	}
+	handler, err := operatormcp.NewHandler(operatormcp.HTTPConfig{Version: valetkey.Version, Write: c.Write, Issuer: issuer, API: base, URL: address})
 	if err != nil {
 		return usageError{err}
 	}

@@ -71,12 +71,13 @@ func (c *usersRecoverCommand) Run(ctx context.Context, o *output) error {
 
 type usersRemoveMethodCommand struct {
 	oneUser `embed:""`
-	ID      string `arg:"" help:"The id of the method, from \"valetkey users show\"."`
+	ID      string `arg:"" help:"The id of the method or link, from \"valetkey users show\"."`
 }
 
 // Help is shown by "valetkey users remove-method --help".
 func (usersRemoveMethodCommand) Help() string {
-	return "Removes a passkey, an authenticator application or the recovery codes that a user has lost. All sessions, codes and tokens end. If the user then has no " +
+	return "Removes a passkey, an authenticator application or the recovery codes that a user has lost, or a link to a user of another provider or a directory, " +
+		"unless the user could not sign in without it. All sessions, codes and tokens end. If the user then has no " +
 		"second factor, another one must be set up at the next sign-in.\n\n" +
 		"Example: valetkey users remove-method ada 4dUo0cVgO6cLxG1LqRfKpw --config valetkey.yaml"
 }
@@ -95,6 +96,9 @@ func (c *usersRemoveMethodCommand) Run(ctx context.Context, o *output) error {
 	}
 	defer store.Close()
 	kind, err := useradmin.RemoveMethod(ctx, store.Store, user.ID, c.ID)
+	if errors.Is(err, identity.ErrLastMethod) {
+		return errors.New("the user could not sign in anymore: disable the user instead, or hand over a link of \"valetkey users recover\" first")
+	}
 	if errors.Is(err, useradmin.ErrNoMethod) {
 		return usageError{fmt.Errorf("%w: \"valetkey users show %s\" lists them", err, user.Username)}
 	}

@@ -24,7 +24,7 @@ type target struct {
 // serverFlags select a running server, and who calls its management API.
 type serverFlags struct {
 	Server           string `help:"The issuer of a running server, whose management API is used (default: VALETKEY_SERVER, or the server of \"valetkey login\")." placeholder:"URL"`
-	API              string `name:"api" help:"Where the management API of the server is, if management.listen is set (default: the address of the login, or the issuer)." placeholder:"URL"`
+	API              string `name:"api" help:"Where the management API of the server is, if management.listen is set (default: VALETKEY_API, the address of the login, or the issuer)." placeholder:"URL"`
 	ClientID         string `name:"client-id" help:"A service account, instead of the login (default: VALETKEY_CLIENT_ID)." placeholder:"ID"`
 	ClientSecretFile string `help:"The file of its secret (default: the secret in VALETKEY_CLIENT_SECRET)." placeholder:"FILE"`
 }
@@ -79,7 +79,7 @@ func (f *serverFlags) connect(ctx context.Context, login bool) (*api.Connection,
 
 // api returns the URL of the management API that was chosen; "" for none.
 func (f *serverFlags) api() string {
-	return apiBase(f.API)
+	return apiBase(cmp.Or(f.API, os.Getenv(configuration.APIVariable)))
 }
 
 // apiBase returns the URL of the API at an address; "" for "".

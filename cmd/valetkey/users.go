@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,7 +27,7 @@ type usersCommand struct {
 	Delete       usersDeleteCommand       `cmd:"" help:"Delete a user permanently."`
 	Invite       usersInviteCommand       `cmd:"" help:"Invite a person to create an account."`
 	Recover      usersRecoverCommand      `cmd:"" help:"Print a link for a user who has lost every way to sign in."`
-	RemoveMethod usersRemoveMethodCommand `cmd:"" name:"remove-method" help:"Remove a way to sign in that a user has lost."`
+	RemoveMethod usersRemoveMethodCommand `cmd:"" name:"remove-method" help:"Remove a way to sign in that a user has lost, or a link to another provider."`
 	SetPassword  usersSetPasswordCommand  `cmd:"" name:"set-password" help:"Set a user's password and end the user's sessions and tokens."`
 }
 
@@ -42,6 +43,7 @@ type userView struct {
 	UpdatedAt     time.Time      `json:"updated_at"`
 	Claims        map[string]any `json:"claims,omitempty"`
 	Methods       []userMethod   `json:"methods,omitempty"`
+	Links         []userLink     `json:"links,omitempty"`
 	DeclaredBy    string         `json:"declared_by,omitempty"`
 	Sessions      *int           `json:"sessions,omitempty"`
 	Clients       []string       `json:"clients,omitempty"`
@@ -56,6 +58,17 @@ type userMethod struct {
 	LastUsedAt time.Time `json:"last_used_at,omitzero"`
 }
 
+// userLink is a user of another provider or a directory who signs in to the account.
+type userLink struct {
+	ID         string    `json:"id"`
+	Provider   string    `json:"provider"`
+	Issuer     string    `json:"issuer"`
+	Subject    string    `json:"sub"`
+	Label      string    `json:"label,omitempty"`
+	LinkedAt   time.Time `json:"linked_at"`
+	LastUsedAt time.Time `json:"last_used_at,omitzero"`
+}
+
 func viewUser(d *useradmin.User) userView {
 	v := userView{
 		Sub: d.ID, Username: d.Username, State: "active", Administrator: d.Administrator, HasPassword: d.PasswordHash != "",
@@ -66,6 +79,9 @@ func viewUser(d *useradmin.User) userView {
 	}
 	for _, a := range d.Methods() {
 		v.Methods = append(v.Methods, userMethod{a.ID, string(a.Kind), a.Name, a.CreatedAt.UTC(), a.LastUsedAt.UTC()})
+	}
+	for _, l := range d.External {
+		v.Links = append(v.Links, userLink{l.ID, l.Provider, l.Issuer, l.Subject, cmp.Or(l.Label, l.Email), l.LinkedAt.UTC(), l.LastUsedAt.UTC()})
 	}
 	switch {
 	case !d.RetiredAt.IsZero():

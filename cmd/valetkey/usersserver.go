@@ -47,6 +47,13 @@ func viewUserOfServer(u *api.User) userView {
 		}
 		v.Methods = append(v.Methods, method)
 	}
+	for _, l := range u.Links {
+		link := userLink{ID: l.ID, Provider: l.Provider, Issuer: l.Issuer, Subject: l.Subject, Label: l.Label, LinkedAt: l.LinkedAt}
+		if l.LastUsedAt != nil {
+			link.LastUsedAt = *l.LastUsedAt
+		}
+		v.Links = append(v.Links, link)
+	}
 	switch {
 	case u.RetiredAt != nil:
 		v.State = "retired"
@@ -134,15 +141,24 @@ func (c *usersRecoverCommand) linkOfServer(ctx context.Context, o *output, conne
 }
 
 func (c *usersRemoveMethodCommand) removeOnServer(ctx context.Context, o *output, connection *api.Connection, user *api.User) error {
+	kind := ""
 	for _, m := range user.Methods {
 		if m.ID == c.ID {
-			if _, err := connection.RemoveUserMethod(ctx, user.ID, user.ETag, c.ID, newChange()); err != nil {
-				return err
-			}
-			return c.printRemoved(o, user.ID, user.Username, m.Kind)
+			kind = m.Kind
 		}
 	}
-	return usageError{fmt.Errorf("the user has no method with that id: \"valetkey users show %s\" lists them", user.Username)}
+	for _, l := range user.Links {
+		if l.ID == c.ID {
+			kind = l.Provider
+		}
+	}
+	if kind == "" {
+		return usageError{fmt.Errorf("the user has no method and no link with that id: \"valetkey users show %s\" lists them", user.Username)}
+	}
+	if _, err := connection.RemoveUserMethod(ctx, user.ID, user.ETag, c.ID, newChange()); err != nil {
+		return err
+	}
+	return c.printRemoved(o, user.ID, user.Username, kind)
 }
 
 func (c *usersInviteCommand) inviteOnServer(ctx context.Context, o *output, connection *api.Connection) error {

@@ -20,6 +20,8 @@ type HTTPConfig struct {
 	Write   bool
 	// Issuer is the server whose management API is used. It issues the access tokens.
 	Issuer string
+	// API is the URL of the management API; "" if it is below the issuer.
+	API string
 	// URL is the URL at which clients find this server, and its identifier as a protected resource.
 	// The configuration of the issuer has it as management.mcp_url.
 	URL string
@@ -47,7 +49,7 @@ func NewHandler(config HTTPConfig) (http.Handler, error) {
 	}
 	// Redirects are not followed: the token is for the API alone.
 	upstream := &http.Client{Transport: passOn{http.DefaultTransport}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	connection := &api.Connection{Issuer: config.Issuer, HTTP: upstream}
+	connection := &api.Connection{Issuer: config.Issuer, Base: config.API, HTTP: upstream}
 	server := New(Config{Version: config.Version, Write: config.Write, Connect: func(context.Context) (*api.Connection, error) { return connection, nil }})
 	// Stateless, because each request has its own token.
 	streamable := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server },

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -41,7 +42,10 @@ type world struct {
 	scopes      []string // of the authorization request
 }
 
-func newWorld(t *testing.T, write bool) *world {
+func newWorld(t *testing.T, write bool) *world { return newWorldOn(t, write, false) }
+
+// newWorldOn is newWorld, with the management API on a listener of its own if that is wanted.
+func newWorldOn(t *testing.T, write, ownListener bool) *world {
 	t.Helper()
 	var server, tools http.Handler
 	listen := func(handler *http.Handler) string {
@@ -55,6 +59,9 @@ func newWorld(t *testing.T, write bool) *world {
 		Logger:        slog.New(slog.DiscardHandler),
 	}
 	config.Source, config.Management.MCPURL = "test", w.mcp
+	if ownListener {
+		config.Management.Listen = "127.0.0.1:0"
+	}
 	var every oauth.Scope
 	for _, p := range api.Permissions() {
 		every = append(every, string(p))
@@ -78,10 +85,33 @@ func newWorld(t *testing.T, write bool) *world {
 		}
 	})
 	server = s
-	if tools, err = operatormcp.NewHandler(operatormcp.HTTPConfig{Version: "test", Write: write, Issuer: w.issuer, URL: w.mcp}); err != nil {
+	base := ""
+	if ownListener {
+		base = serveManagement(t, s)
+	}
+	if tools, err = operatormcp.NewHandler(operatormcp.HTTPConfig{Version: "test", Write: write, Issuer: w.issuer, API: base, URL: w.mcp}); err != nil {
 		t.Fatal(err)
 	}
 	return w
+}
+
+// serveManagement serves the management API on its own listener, and returns its URL.
+func serveManagement(t *testing.T, s *valetkey.Server) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.ServeManagement(ctx, listener) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return "http://" + listener.Addr().String() + api.Path
 }
 
 // connect connects the client of the official SDK. It knows the URL of the MCP server and a client_id,
@@ -130,8 +160,14 @@ func call(t *testing.T, session *mcp.ClientSession, tool string, arguments any) 
 }
 
 // TestAnAgentAsksAQuestion: discovery (RFC 9728), sign-in, a question.
-func TestAnAgentAsksAQuestion(t *testing.T) {
-	w := newWorld(t, false)
+func TestAnAgentAsksAQuestion(t *testing.T) { askQuestions(t, newWorld(t, false)) }
+
+// The same with management.listen: the issuer does not serve the API then.
+func TestAnAgentAsksAQuestionWithAListenerForTheAPI(t *testing.T) {
+	askQuestions(t, newWorldOn(t, false, true))
+}
+
+func askQuestions(t *testing.T, w *world) {
 	session, err := w.connect(t, "ada")
 	if err != nil {
 		t.Fatal(err)

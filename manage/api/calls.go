@@ -176,6 +176,12 @@ func (c *Connection) DeleteGrant(ctx context.Context, sub, clientID string, chan
 	return err
 }
 
+// DeleteUserGrants revokes everything that a user has allowed clients.
+func (c *Connection) DeleteUserGrants(ctx context.Context, sub string, change Change) error {
+	_, err := c.do(ctx, request{method: http.MethodDelete, path: path("users", sub, "grants"), change: change})
+	return err
+}
+
 // UserTokens returns the tokens of a user, without their secrets.
 func (c *Connection) UserTokens(ctx context.Context, sub string) (*TokenList, error) {
 	list, _, err := get[TokenList](ctx, c, path("users", sub, "tokens"), nil)
@@ -415,13 +421,6 @@ func (c *Connection) RetryMessage(ctx context.Context, outbox, id string, change
 func (c *Connection) DropMessage(ctx context.Context, outbox, id string, change Change) error {
 	_, err := c.do(ctx, request{method: http.MethodDelete, path: path("outbox", outbox, id), change: change})
 	return err
-}
-
-// Audit returns a page of audit records, the newest first. The filters are actor, sub, client_id,
-// event, since and until.
-func (c *Connection) Audit(ctx context.Context, list List) (*AuditPage, error) {
-	page, _, err := get[AuditPage](ctx, c, "/audit", list.query())
-	return page, err
 }
 
 // Preview returns what a client would get for a user.

@@ -84,20 +84,24 @@ type request struct {
 	in, out      any
 }
 
+// URL returns the URL of the API.
+func (c *Connection) URL() string {
+	if c.Base != "" {
+		return c.Base
+	}
+	return c.Issuer + Path
+}
+
 // do sends a request and returns the ETag of the response. The error is a *Problem if the server
 // refused the request.
 func (c *Connection) do(ctx context.Context, r request) (etag string, err error) {
-	base := c.Base
-	if base == "" {
-		base = c.Issuer + Path
-	}
 	if r.change.DryRun {
 		if r.query == nil {
 			r.query = url.Values{}
 		}
 		r.query.Set("dry_run", "true")
 	}
-	target := base + r.path
+	target := c.URL() + r.path
 	if len(r.query) > 0 {
 		target += "?" + r.query.Encode()
 	}

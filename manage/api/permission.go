@@ -8,6 +8,7 @@
 //	users.go       users
 //	declarations.go  declarations of files
 //	health.go      how the server is doing
+//	audit.go       the audit log
 //	records.go     everything else
 package api
 
@@ -50,6 +51,16 @@ const (
 	OutboxWrite        Permission = "outbox:write"
 	HealthRead         Permission = "health:read"
 )
+
+// ScopeAll is a scope that stands for every permission of the caller's role, also for those that a later
+// version adds. It is no permission of its own.
+const ScopeAll = "manage:all"
+
+// ScopeAllDescription says in plain words what ScopeAll allows.
+const ScopeAllDescription = "Everything that your role allows on this server, also what is added later"
+
+// IsScope reports whether a name is a scope of the management API.
+func IsScope(name string) bool { return name == ScopeAll || Permission(name).Description() != "" }
 
 // descriptions are shown on the consent page, and are the list of all permissions.
 var descriptions = []struct {

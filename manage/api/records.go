@@ -90,14 +90,23 @@ type SessionList struct {
 
 // Grant is what a user has allowed a client.
 type Grant struct {
-	ID        string    `json:"id"`
-	Subject   string    `json:"sub"`
-	ClientID  string    `json:"client_id"`
-	Scope     string    `json:"scope"`
-	Declined  string    `json:"declined,omitempty" doc:"Optional scopes that the user deselected"`
-	Resources []string  `json:"resources,omitempty"`
-	CreatedAt time.Time `json:"created_at"`
-	UpdatedAt time.Time `json:"updated_at"`
+	ID        string   `json:"id"`
+	Subject   string   `json:"sub"`
+	ClientID  string   `json:"client_id"`
+	Scope     string   `json:"scope"`
+	Declined  string   `json:"declined,omitempty" doc:"Optional scopes that the user deselected"`
+	Resources []string `json:"resources,omitempty"`
+	// AuthorizationDetails are the latest that the user allowed (RFC 9396), the oldest first.
+	AuthorizationDetails []GrantedDetail `json:"authorization_details,omitempty" doc:"The latest authorization details that the user allowed (RFC 9396), the oldest first"`
+	EarlierDetails       bool            `json:"earlier_authorization_details,omitempty" doc:"There were others before, which are not stored anymore"`
+	CreatedAt            time.Time       `json:"created_at"`
+	UpdatedAt            time.Time       `json:"updated_at"`
+}
+
+// GrantedDetail is an authorization details object that a user allowed.
+type GrantedDetail struct {
+	Detail json.RawMessage `json:"detail" doc:"As the client sent it"`
+	At     time.Time       `json:"at"`
 }
 
 // GrantPage is a page of grants.
@@ -231,42 +240,6 @@ type Message struct {
 // MessagePage is a page of messages.
 type MessagePage struct {
 	Messages []Message `json:"messages"`
-	Page
-}
-
-// AuditRecord says who did what.
-type AuditRecord struct {
-	ID         string                     `json:"id"`
-	Time       time.Time                  `json:"time"`
-	Event      string                     `json:"event"`
-	Actor      AuditActor                 `json:"actor"`
-	ObjectKind string                     `json:"object_kind,omitempty" doc:"Such as user, client, scope, resource, key, grant, session, token"`
-	ObjectID   string                     `json:"object_id,omitempty"`
-	ObjectName string                     `json:"object_name,omitempty"`
-	Subject    string                     `json:"sub,omitempty"`
-	ClientID   string                     `json:"client_id,omitempty"`
-	Before     map[string]json.RawMessage `json:"before,omitempty" doc:"Members that differ; secrets are left out"`
-	After      map[string]json.RawMessage `json:"after,omitempty"`
-	Details    map[string]string          `json:"details,omitempty"`
-	Sequence   int64                      `json:"sequence,omitempty" doc:"Position in the chain; absent until the record is sealed, about a second later"`
-	Foreign    bool                       `json:"foreign,omitempty" doc:"It was not written by a server that has the master key"`
-}
-
-// AuditActor is who made a change, and from where.
-type AuditActor struct {
-	Kind       string `json:"kind" doc:"user, client, operator, file, system or unknown"`
-	ID         string `json:"id,omitempty"`
-	Name       string `json:"name,omitempty"`
-	OnBehalfOf string `json:"on_behalf_of,omitempty"`
-	ClientID   string `json:"client_id,omitempty" doc:"The client that sent the request"`
-	Address    string `json:"address,omitempty"`
-	Reference  string `json:"reference,omitempty"`
-	TraceID    string `json:"trace_id,omitempty"`
-}
-
-// AuditPage is a page of audit records, the newest first.
-type AuditPage struct {
-	Records []AuditRecord `json:"records"`
 	Page
 }
 

@@ -195,6 +195,22 @@ func (s *Store) auditAfter(ctx context.Context, q querier, sequence int64) ([]au
 // AuditOutbox returns the outbox with the records for webhooks.
 func (s *Store) AuditOutbox() storage.Outbox { return s.outboxOf(storage.OutboxEvents) }
 
+// ReplayAudit puts messages for a webhook into the outbox of AuditOutbox again, and writes the record
+// of that in the same transaction.
+func (s *Store) ReplayAudit(ctx context.Context, replayed audit.Record, messages ...storage.Message) error {
+	err := s.transact(ctx, func(tx *sql.Tx) error {
+		if err := s.outboxOf(storage.OutboxEvents).insert(ctx, tx, messages); err != nil {
+			return err
+		}
+		r := replayed // a transaction that is repeated writes a new one
+		return s.insertAudit(ctx, tx, &r)
+	})
+	if err != nil {
+		return fmt.Errorf("send audit records again: %w", err)
+	}
+	return nil
+}
+
 // ClaimExport returns the sequence number up to which a destination has got the records, and makes
 // other nodes leave it alone until a time. ok is false if another node has it. A new destination
 // begins at the end of the chain.

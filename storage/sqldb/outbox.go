@@ -84,23 +84,26 @@ func (o *outbox) query(query string) string {
 
 // Enqueue implements storage.Outbox.
 func (o *outbox) Enqueue(ctx context.Context, messages ...storage.Message) error {
+	err := o.store.transact(ctx, func(tx *sql.Tx) error { return o.insert(ctx, tx, messages) })
+	if err != nil {
+		return fmt.Errorf("enqueue a message: %w", err)
+	}
+	return nil
+}
+
+// insert adds messages to the outbox, except those that it has already.
+func (o *outbox) insert(ctx context.Context, tx *sql.Tx, messages []storage.Message) error {
 	messages = slices.Clone(messages)
 	slices.SortFunc(messages, func(a, b storage.Message) int { return cmp.Compare(a.ID, b.ID) })
 	insert := o.query(`INSERT INTO outbox (id, owner, data, created, due, attempts) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id) DO NOTHING`)
-	err := o.store.transact(ctx, func(tx *sql.Tx) error {
-		for _, m := range messages {
-			if len(m.Data) > storage.MaxData {
-				return fmt.Errorf("%d bytes of data, more than %d", len(m.Data), storage.MaxData)
-			}
-			_, err := tx.ExecContext(ctx, insert, m.ID, m.Owner, append([]byte{}, m.Data...), milliseconds(m.Created), milliseconds(m.Due), m.Attempts)
-			if err != nil {
-				return err
-			}
+	for _, m := range messages {
+		if len(m.Data) > storage.MaxData {
+			return fmt.Errorf("%d bytes of data, more than %d", len(m.Data), storage.MaxData)
 		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("enqueue a message: %w", err)
+		_, err := tx.ExecContext(ctx, insert, m.ID, m.Owner, append([]byte{}, m.Data...), milliseconds(m.Created), milliseconds(m.Due), m.Attempts)
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
