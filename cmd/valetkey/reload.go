@@ -161,7 +161,12 @@ func (r *reloader) attempt(ctx context.Context, forced bool) bool {
 func (r *reloader) reloadMasterKeys(ctx context.Context, config configuration.Configuration, forced bool) error {
 	source := masterKeySourceOf(config)
 	changed := !reflect.DeepEqual(source, r.masterKeys)
-	if !changed && (!forced || len(source.command) > 0 || len(source.previousCommand) > 0) {
+	switch {
+	case changed:
+	case !forced:
+		return nil
+	case len(source.command) > 0 || len(source.previousCommand) > 0:
+		r.log.InfoContext(ctx, "a command prints a master key: the master keys are read again when the server starts, not now")
 		return nil
 	}
 	err := r.server.ReloadMasterKeys(ctx, config)
