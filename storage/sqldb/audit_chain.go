@@ -56,13 +56,17 @@ func (s *Store) sealSome(ctx context.Context) (n int, err error) {
 		if err != nil || len(found) == 0 {
 			return err
 		}
+		seal, end, err := s.repeated(ctx, tx, `UPDATE audit_records SET sequence = $1, foreign_record = $2, hash = $3 WHERE id = $4 AND sequence = 0`)
+		if err != nil {
+			return err
+		}
+		defer end()
 		sequence, hash := chain[0].Sequence, chain[0].Hash
 		for _, u := range found {
 			sequence++
 			foreign := !audit.Authentic(s.auditKey, u.text, u.code)
 			hash = audit.NextHash(hash, sequence, foreign, u.text)
-			_, err := tx.ExecContext(ctx, `UPDATE audit_records SET sequence = $1, foreign_record = $2, hash = $3 WHERE id = $4 AND sequence = 0`, sequence, foreign, hash, u.id)
-			if err != nil {
+			if err := seal(sequence, foreign, hash, u.id); err != nil {
 				return err
 			}
 		}
@@ -74,6 +78,26 @@ func (s *Store) sealSome(ctx context.Context) (n int, err error) {
 		return 0, err
 	}
 	return n, nil
+}
+
+// repeated returns a function that runs a statement in a transaction. SQLite compiles the statement once,
+// which takes longer than to run it. PostgreSQL may be behind a pooler, which may not allow that.
+func (s *Store) repeated(ctx context.Context, tx *sql.Tx, query string) (run func(args ...any) error, end func(), err error) {
+	if asPostgreSQL(s.database) != nil {
+		return func(args ...any) error {
+			_, err := tx.ExecContext(ctx, query, args...)
+			return err
+		}, func() {}, nil
+	}
+	compiled, err := tx.PrepareContext(ctx, query)
+	if err != nil {
+		return nil, nil, err
+	}
+	run = func(args ...any) error {
+		_, err := compiled.ExecContext(ctx, args...)
+		return err
+	}
+	return run, func() { _ = compiled.Close() }, nil // it ends with the transaction in any case
 }
 
 const selectChain = `SELECT sequence, hash, removed, removed_hash, anchor FROM audit_chain WHERE id = 1`

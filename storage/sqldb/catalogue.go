@@ -199,9 +199,13 @@ func records[T any](ctx context.Context, q querier, query string, args ...any) (
 func storable(text string) bool { return utf8.ValidString(text) && !strings.Contains(text, "\x00") }
 
 // collect runs a query and reads each row with scan.
-func collect[T any](ctx context.Context, q querier, scan func(row) (T, error), query string, args ...any) ([]T, error) {
+func collect[T any](ctx context.Context, q querier, scan func(row) (T, error), query string, args ...any) (values []T, err error) {
+	if observed, ok := q.(observedQuerier); ok {
+		operation := observed.telemetry.StartOperation(ctx, observed.system, operationQuery)
+		defer func() { operation.End(0, err) }()
+		q = observed.querier
+	}
 	if sqlite, ok := q.(preparedReader); ok { // SQLite does not hang: the context is for the wait for a connection
-		var values []T
 		err := sqlite.d.readers.query(ctx, func(stmt *zombiezen.Stmt) error {
 			value, err := scan(sqliteRow{stmt})
 			values = append(values, value)
@@ -218,7 +222,7 @@ func collect[T any](ctx context.Context, q querier, scan func(row) (T, error), q
 	if err != nil {
 		return nil, fault(err)
 	}
-	values, err := all(rows, scan)
+	values, err = all(rows, scan)
 	return values, fault(err)
 }
 

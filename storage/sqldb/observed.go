@@ -19,6 +19,7 @@ type observed struct {
 	database
 	telemetry *telemetry.Telemetry
 	system    string
+	reader    querier
 }
 
 // observe returns d if there is no telemetry.
@@ -26,7 +27,9 @@ func observe(d database, t *telemetry.Telemetry) database {
 	if t == nil {
 		return d
 	}
-	return &observed{d, t, systemName(d)}
+	o := &observed{database: d, telemetry: t, system: systemName(d)}
+	o.reader = observedQuerier{d.read(), o}
+	return o
 }
 
 // systemName is the value of db.system.name in OpenTelemetry.
@@ -79,8 +82,9 @@ func (o *observed) find(ctx context.Context, f *finding) (err error) {
 	return o.database.find(ctx, f)
 }
 
-func (o *observed) read() querier { return observedQuerier{o.database.read(), o} }
+func (o *observed) read() querier { return o.reader }
 
+// observedQuerier measures queries. collect measures its own, because it reads SQLite in a faster way.
 type observedQuerier struct {
 	querier
 	*observed
