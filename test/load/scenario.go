@@ -24,6 +24,8 @@ type scenario struct {
 	floor   func(*target, keys) request
 	limits  limits
 	most    int // requests of a measurement that signs users in; 0 for all others
+	// observed is the limit of -observed; 0: maxObserved.
+	observed float64
 }
 
 // request sends one request, or one flow; worker is the number of the caller.
