@@ -171,7 +171,7 @@ func requestsOfRound(ctx context.Context, o options, servers [2]*server, both re
 		if err != nil {
 			return 0, err
 		}
-		if took := time.Duration(cpu[0] * float64(o.Requests) * float64(time.Microsecond)); took >= long {
+		if took := time.Duration(cpu[0] * float64(o.Requests) * float64(time.Microsecond)); took >= 4*long { // the first requests take longer
 			return max(o.Concurrency, int(float64(o.Requests)*float64(long)/float64(took))), nil
 		}
 		o.Requests *= 2
