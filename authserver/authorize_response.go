@@ -116,7 +116,7 @@ func (c *call) complete(i *interaction, who *Authentication, grant *record.Grant
 	if state := c.sessionState(request, who); state != "" {
 		response = append(response, param{"session_state", state})
 	}
-	if request.responseType.Code {
+	if request.responseType.Code && !sealed {
 		c.s.issued.put(ticket.Key, ticket)
 	}
 	c.redirectURIUsed(request, a.Subject)

@@ -180,15 +180,29 @@ func (c *call) codeTicket(code string, sealed bool) (storage.Ticket, authorizati
 		return storage.Ticket{}, a, c.refuse(&ruleCodeKnown, err.Error())
 	}
 	c.subject = a.Subject
-	key := secretKey(ticketkind.Code, prefixCode, code)
-	ticket, err := c.spendable(key)
-	if errors.Is(err, storage.ErrNotFound) {
-		ticket, err = storage.Ticket{Key: key}, nil
-	}
-	if err != nil {
-		return ticket, a, fmt.Errorf("look up the use of a code: %w", err)
+	ticket := storage.Ticket{Key: secretKey(ticketkind.Code, prefixCode, code)}
+	if !c.presumablyUnused(ticket.Key, &a) {
+		used, err := c.s.config.Store.Get(c.r.Context(), c.now, ticket.Key)
+		if err == nil {
+			ticket = used
+		} else if !errors.Is(err, storage.ErrNotFound) {
+			return ticket, a, fmt.Errorf("look up the use of a code: %w", err)
+		}
 	}
 	return ticket, a, c.must(true, &ruleCodeKnown)
+}
+
+// presumablyUnused reports whether there is no reason to look up whether a sealed code was used: this node
+// has not seen it before, and it is valid for this request. If it was used, on another node, the tokens are
+// not stored, and the grant is evaluated again (token.go) with its ticket (decision 0042).
+func (c *call) presumablyUnused(key storage.Key, a *authorization) bool {
+	if _, redeemed := c.s.redeemed.get(key); redeemed || a.Code == nil || a.ClientID != c.client.ID || expired(c.now, time.UnixMilli(a.Code.Expires)) {
+		return false
+	}
+	checked := len(c.rungs)
+	err := c.checkCodeBinding(a.Code)
+	c.rungs = c.rungs[:checked] // it is checked again
+	return err == nil
 }
 
 // ticket returns the ticket and the authorization of a secret that the client spends.

@@ -280,7 +280,7 @@ func TestLO06_RT12_RequestsFailIfTheStoreFails(t *testing.T) {
 	for method, requests := range map[string][]string{
 		"Put":          {"authorize", "redeem"},
 		"Grant":        {"redeem"},
-		"Get":          {"redeem", "refresh", "userinfo", "introspect", "revoke refresh", "revoke access"},
+		"Get":          {"redeem a stored code", "replay", "refresh", "userinfo", "introspect", "revoke refresh", "revoke access"},
 		"Spend":        {"redeem a stored code", "refresh"},
 		"DeleteFamily": {"revoke refresh", "replay"},
 		"Version":      {"authorize", "redeem", "refresh", "client credentials", "introspect"},

@@ -118,6 +118,7 @@ func (c *call) store(ctx context.Context, ent *entitlement, put []storage.Ticket
 	if ent.used != nil {
 		put = append(put, *ent.used)
 		spend = append(spend, ent.used.Key)
+		c.s.redeemed.put(ent.used.Key, struct{}{})
 	}
 	var found *record.Found
 	switch {

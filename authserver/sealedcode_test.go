@@ -129,6 +129,18 @@ func TestAC01_ReplaysOfACode(t *testing.T) {
 	}
 }
 
+// A second use with another code_verifier is a replay too, at a node that has not seen the first one.
+func TestAC01_ReplayWithAnotherVerifier(t *testing.T) {
+	twoNodes(t, scriptSetup{Clients: []testClient{confidential("app")}}, func(t *testing.T, nodes [2]*scene) {
+		code := nodes[0].code("ada", "app")
+		a := nodes[0].redeem("app", code)
+		a.want(t, http.StatusOK, "")
+		nodes[1].post("/token", "app", "grant_type", "authorization_code", "code", code, "redirect_uri", testCallback,
+			"code_verifier", strings.Repeat("x", 43)).want(t, http.StatusBadRequest, oauth.InvalidGrant)
+		nodes[0].wantDead("another verifier", a)
+	})
+}
+
 // A code that was used stays used after its tokens were revoked.
 func TestAC01_CodesStayUsedAfterARevocation(t *testing.T) {
 	twoNodes(t, scriptSetup{Clients: []testClient{confidential("app")}}, func(t *testing.T, nodes [2]*scene) {
@@ -517,14 +529,19 @@ func (r *recordReads) Claims(ctx context.Context, subject string) (oauth.Claims,
 	return r.Users.Claims(ctx, subject)
 }
 
-// A redemption reads the user, the session and the grant once each, and no ticket if the same node has
-// issued the code.
+// A redemption reads the user, the session and the grant once each, and no ticket, also if another node
+// has issued the code.
 func TestARedemptionReadsEachRecordOnce(t *testing.T) {
 	r := &recordReads{database: memory.New(), reads: map[string]int{}}
 	s := newSceneOn(t, scriptSetup{Clients: []testClient{confidential("app")}}, r, func(c *authserver.Config) {
 		r.Users, c.Users = c.Users, r
 	})
 	code := s.code("ada", "app", "scope", "openid")
+	var err error
+	if s.server, err = authserver.New(s.config); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.server.Close)
 	clear(r.reads)
 	s.redeem("app", code).want(t, http.StatusOK, "")
 	if want := map[string]int{"user": 1, "session": 1, "grant": 1}; !maps.Equal(r.reads, want) {

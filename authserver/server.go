@@ -60,6 +60,8 @@ type Server struct {
 	// saves a read. Only spending a ticket in the store decides whether it is valid.
 	issued          recent[storage.Key, storage.Ticket]
 	unknownOutcomes unknownOutcomes
+	// redeemed has the sealed codes that this node has tried to redeem.
+	redeemed recent[storage.Key, struct{}]
 	// participating caches which clients are recorded for a session.
 	participating recent[storage.Key, struct{}]
 	logoutsDue    chan struct{}
@@ -176,7 +178,7 @@ func New(config Config) (*Server, error) {
 	if s.external, err = newExternalKeys(config.ExternalKeys, config.Logger); err != nil {
 		return nil, err
 	}
-	s.issued.limit = maxIssued
+	s.issued.limit, s.redeemed.limit = maxIssued, maxIssued
 	s.operatorOutgoing, s.outsiderOutgoing = newOutgoing(config.Outgoing, s.events)
 	s.registrationPolicy = config.Registration.withDefaults()
 	s.uses = lastuse.New(s.config.Store, s.config.Logger)
