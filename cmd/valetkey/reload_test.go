@@ -404,7 +404,7 @@ func TestOP01_APipeThatReplacesTheFileDoesNotBlock(t *testing.T) {
 		if !errors.Is(err, errNotRegular) {
 			t.Errorf("the error is %v", err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("the server waits for the pipe")
 	}
 }
@@ -509,7 +509,7 @@ func TestAPipeThatNamesSecretFilesIsReadOnce(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("the pipe is read a second time")
 	}
 }

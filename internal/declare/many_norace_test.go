@@ -1,3 +1,5 @@
+//go:build !race
+
 package declare
 
 import (
@@ -28,13 +30,18 @@ func TestManyDeclarations(t *testing.T) {
 	if _, err := apply(t, store, &d, "file:v.yaml"); err != nil {
 		t.Fatal(err)
 	}
-	began = time.Now()
-	changes, err := apply(t, store, &d, "file:v.yaml")
-	if err != nil || len(changes) != 0 {
-		t.Errorf("%d changes, %v", len(changes), err)
+	// Quadratic time would be more than ten times that of writing all records. Other programs may take
+	// the processor from one try, but not from each.
+	var took time.Duration
+	for range 3 {
+		began = time.Now()
+		changes, err := apply(t, store, &d, "file:v.yaml")
+		if err != nil || len(changes) != 0 {
+			t.Errorf("%d changes, %v", len(changes), err)
+		}
+		if took = time.Since(began); took <= 4*first {
+			return
+		}
 	}
-	// Quadratic time would be more than ten times that of writing all records.
-	if took := time.Since(began); took > 4*first {
-		t.Errorf("applying %d records took %v, and again %v", 2*many, first, took)
-	}
+	t.Errorf("applying %d records took %v, and again %v", 2*many, first, took)
 }
