@@ -87,6 +87,7 @@ func within(t *testing.T, max time.Duration, what string, f func()) {
 
 // A connection that goes silent fails within seconds, and no earlier connection is used again.
 func TestRE13_SilentConnections(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	databaseURL := postgreSQLDatabase(t)
 	proxy := pgtest.NewProxy(t, pgtest.SocketOf(t, databaseURL))
 	s := openTest(t, proxy.Through(t, databaseURL))
@@ -221,6 +222,7 @@ func TestAbandonedOperationNeverRuns(t *testing.T) {
 
 // The connection is lost between a COMMIT and its response. The store still returns the outcome.
 func TestRE09_UnknownCommitIsLookedUp(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	server := pgtest.Start(t, "synchronous_standby_names=standby", "synchronous_commit=local")
 	databaseURL := server.Database("test")
 	s := openTest(t, databaseURL+"&application_name=lost")
@@ -259,6 +261,7 @@ func replicated(t *testing.T, host string, tickets int) {
 
 // Several hosts and target_session_attrs=read-write: a promoted standby takes over.
 func TestRE10_Failover(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	primary := pgtest.Start(t)
 	primary.Database("test")
 	standby := primary.Standby(t)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -305,56 +304,4 @@ func TestManyChangesForgetAllUsers(t *testing.T) {
 			wantCached(t, s, id, "after")
 		}
 	})
-}
-
-func TestTheMemoryForUsersIsBounded(t *testing.T) {
-	m := newUserMemory(&sqlite{}, slog.Default())
-	m.polled.Store(int64(m.clock()))
-	heap := func() int64 {
-		runtime.GC()
-		runtime.GC()
-		var stats runtime.MemStats
-		runtime.ReadMemStats(&stats)
-		return int64(stats.HeapAlloc)
-	}
-	small := `{"name": "Ada Lovelace", "email": "ada@example.org", "email_verified": true, "locale": "en"}`
-	for _, c := range []struct {
-		name, claims string
-	}{
-		{"few claims", small},
-		{"no claims", `{}`},
-		{"many claims", `{"a": ["` + strings.Repeat(`x", "`, 200) + `"], "b": {` + strings.TrimSuffix(strings.Repeat(`"k": {"c": 1}, `, 100), ", ") + `}}`},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			m.clear()
-			before := heap()
-			for i := range 20_000 {
-				id := fmt.Sprintf("user-%017d", i)
-				kept := newKeptUser(identity.User{ID: id, Username: id, PasswordHash: strings.Clone(id), Kept: []string{id}}, strings.Clone(c.claims))
-				if _, err := kept.claims(); err != nil {
-					t.Fatal(err)
-				}
-				m.put(m.start(), kept)
-			}
-			used, estimated := heap()-before, 0
-			for _, generation := range []map[string]*keptUser{m.newer, m.older} {
-				for _, kept := range generation {
-					estimated += kept.bytes
-				}
-			}
-			t.Logf("%d users, estimated at %d bytes, use %d", len(m.newer)+len(m.older), estimated, used)
-			if estimated > userMemoryBytes || used > userMemoryBytes {
-				t.Errorf("the limit is %d bytes", userMemoryBytes)
-			}
-			if len(m.older) == 0 {
-				t.Error("the test stores too few users")
-			}
-		})
-	}
-	huge := newKeptUser(identity.User{ID: "huge"}, `{"a": "`+strings.Repeat("x", userMemoryBytes/10)+`"}`)
-	m.put(m.start(), huge)
-	if m.find("huge") != nil || len(m.older) == 0 {
-		t.Error("a huge user is kept, instead of the others")
-	}
-	runtime.KeepAlive(m)
 }

@@ -11,10 +11,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"pgregory.net/rapid"
 
 	"github.com/valetkey/valetkey/storage"
-	"github.com/valetkey/valetkey/storage/memory"
 )
 
 // A caller that gives up gets an error and does not delay others.
@@ -142,81 +140,6 @@ func TestSG14_ReclaimDoesNotBlockOthersForLong(t *testing.T) {
 		if err := s.database.read().QueryRowContext(t.Context(), `SELECT count(*) FROM tickets`).Scan(&n); err != nil || n != 0 {
 			t.Errorf("%d rows left, %v", n, err)
 		}
-	})
-}
-
-// For any sequence of calls, SQLite and the maps return the same results.
-func TestSQLiteBehavesLikeMemory(t *testing.T) {
-	kinds := []storage.Kind{"code", "refresh"}
-	dir := t.TempDir()
-	rapid.Check(t, func(r *rapid.T) {
-		sqlite, err := Open(t.Context(), copyTemplate(r, dir), Config{MasterKey: testMasterKey})
-		if err != nil {
-			r.Fatal(err)
-		}
-		defer sqlite.Close()
-		plain := memory.New()
-		now := testNow
-		key := rapid.Custom(func(r *rapid.T) storage.Key {
-			return rapid.SampledFrom(kinds).Draw(r, "kind").Hash(rapid.SampledFrom([]string{"a", "b", "c"}).Draw(r, "secret"))
-		})
-		family := rapid.SampledFrom([]string{"", "f", "g"})
-		ticket := rapid.Custom(func(r *rapid.T) storage.Ticket {
-			return storage.Ticket{
-				Key: key.Draw(r, "key"), Family: family.Draw(r, "family"), Grant: family.Draw(r, "grant"),
-				Data:    rapid.SliceOfN(rapid.Byte(), 0, 4).Draw(r, "data"),
-				Expires: now.Add(time.Duration(rapid.IntRange(-1, 5).Draw(r, "expires")) * time.Millisecond),
-			}
-		})
-		same := func(what string, a, b any) {
-			if a, b := fmt.Sprintf("%+v", a), fmt.Sprintf("%+v", b); a != b {
-				r.Fatalf("%s:\nmemory %s\nsqlite %s", what, a, b)
-			}
-		}
-		r.Repeat(map[string]func(*rapid.T){
-			"time": func(r *rapid.T) {
-				now = now.Add(time.Duration(rapid.IntRange(0, 3).Draw(r, "ms")) * time.Millisecond)
-			},
-			"Put": func(r *rapid.T) {
-				tickets := rapid.SliceOfN(ticket, 0, 3).Draw(r, "tickets")
-				same("Put", plain.Put(t.Context(), now, tickets...), sqlite.Put(t.Context(), now, tickets...))
-			},
-			"Spend": func(r *rapid.T) {
-				keys, tickets := rapid.SliceOfN(key, 0, 3).Draw(r, "keys"), rapid.SliceOfN(ticket, 0, 2).Draw(r, "tickets")
-				same("Spend", plain.Spend(t.Context(), now, keys, tickets...), sqlite.Spend(t.Context(), now, keys, tickets...))
-			},
-			"Delete": func(r *rapid.T) {
-				keys := rapid.SliceOfN(key, 0, 2).Draw(r, "keys")
-				same("Delete", plain.Delete(t.Context(), keys...), sqlite.Delete(t.Context(), keys...))
-			},
-			"DeleteFamily": func(r *rapid.T) {
-				f, k := family.Draw(r, "family"), rapid.SliceOfN(rapid.SampledFrom(kinds), 0, 2).Draw(r, "kinds")
-				same("DeleteFamily", plain.DeleteFamily(t.Context(), f, k...), sqlite.DeleteFamily(t.Context(), f, k...))
-			},
-			"DeleteGrant": func(r *rapid.T) {
-				g := family.Draw(r, "grant")
-				same("DeleteGrant", plain.DeleteGrant(t.Context(), g), sqlite.DeleteGrant(t.Context(), g))
-			},
-			"Reclaim": func(r *rapid.T) {
-				a, errA := plain.Reclaim(t.Context(), now)
-				b, errB := sqlite.Reclaim(t.Context(), now)
-				same("Reclaim", []any{a, errA}, []any{b, errB})
-			},
-			"": func(r *rapid.T) {
-				for _, kind := range kinds {
-					for _, secret := range []string{"a", "b", "c"} {
-						a, errA := plain.Get(t.Context(), now, kind.Hash(secret))
-						b, errB := sqlite.Get(t.Context(), now, kind.Hash(secret))
-						same("Get", []any{a, errA}, []any{b, errB})
-					}
-					for _, f := range []string{"", "f", "g"} {
-						a, errA := plain.FindFamily(t.Context(), now, f, kind, 2)
-						b, errB := sqlite.FindFamily(t.Context(), now, f, kind, 2)
-						same("FindFamily", []any{a, errA}, []any{b, errB})
-					}
-				}
-			},
-		})
 	})
 }
 
