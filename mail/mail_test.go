@@ -14,6 +14,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/emersion/go-smtp"
+
 	"github.com/valetkey/valetkey/internal/mailtest"
 	"github.com/valetkey/valetkey/mail"
 	"github.com/valetkey/valetkey/storage"
@@ -277,6 +279,25 @@ func TestStoredMessagesAreEncrypted(t *testing.T) {
 	stored[0].ID += "x"
 	if _, err := w.Open(stored[0]); err == nil {
 		t.Error("a message can be opened under another ID")
+	}
+}
+
+// A mail server that refuses a recipient repeats the address in its response. It is not logged.
+func TestRefusedAddressIsNotLogged(t *testing.T) {
+	server := mailtest.Start(t, mailtest.Options{})
+	w := newWorld(t, func(config *mail.Config) {
+		smtp := mail.SMTP{Host: server.Host, Port: server.Port, CertificateAuthorities: server.Authorities}
+		config.Deliver = smtp.Deliver
+	})
+	server.RefuseNext(&smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "<Ada@example.com>: Recipient address rejected: unknown"})
+	w.send(t, reset())
+	for _, want := range []string{"mail.failed", "5.1.1", "the recipient: Recipient address rejected"} {
+		if !strings.Contains(w.log.String(), want) {
+			t.Errorf("the log lacks %q:\n%s", want, w.log)
+		}
+	}
+	if strings.Contains(strings.ToLower(w.log.String()), "ada@") {
+		t.Errorf("the log has the address:\n%s", w.log)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	netmail "net/mail"
+	"regexp"
 	"strings"
 
 	gomail "github.com/wneessen/go-mail"
@@ -66,7 +67,7 @@ func (s *SMTP) Deliver(ctx context.Context, letter *Letter) error {
 	if err == nil || message.IsDelivered() {
 		return nil
 	}
-	err = fmt.Errorf("send through %s: %w", s.Host, err)
+	err = &deliveryError{fmt.Errorf("send through %s: %w", s.Host, err), message.GetToString()}
 	// 5xx responses to this message are final. Those to the greeting or the authentication are
 	// the operator's to solve, and the message waits for that.
 	if refused, ok := errors.AsType[*gomail.SendError](err); ok && refused.ErrorCode() >= 500 {
@@ -77,6 +78,24 @@ func (s *SMTP) Deliver(ctx context.Context, letter *Letter) error {
 	}
 	return err
 }
+
+// deliveryError is the error of a delivery without the addresses of its recipients, which mail servers and the
+// library put into their texts. Errors of deliveries are logged.
+type deliveryError struct {
+	cause      error
+	recipients []string
+}
+
+func (e *deliveryError) Error() string {
+	text, _, _ := strings.Cut(e.cause.Error(), ", affected recipient(s): ")
+	for _, recipient := range e.recipients {
+		address := regexp.MustCompile(`(?i)<?` + regexp.QuoteMeta(strings.Trim(recipient, "<>")) + `>?`)
+		text = address.ReplaceAllString(text, "the recipient")
+	}
+	return text
+}
+
+func (e *deliveryError) Unwrap() error { return e.cause }
 
 func (s *SMTP) client() (*gomail.Client, error) {
 	options := []gomail.Option{

@@ -165,6 +165,10 @@ func (s *session) reset(w http.ResponseWriter, r *http.Request) error {
 		v.Alert, v.CodeBad = wrongCode(), true
 		return s.writeReset(w, r, v, proof, pageResponse{status: http.StatusForbidden})
 	case isWeak:
+		// The first check knows no user, and so the shortest minimum. The page says the one that it shows.
+		if weak.Min > 0 {
+			weak.Min = s.resetMinimum(r, proof)
+		}
 		v.Alert, v.NewBad = weakText(weak), true
 		return s.writeReset(w, r, v, proof, pageResponse{status: http.StatusBadRequest})
 	}
@@ -173,6 +177,16 @@ func (s *session) reset(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return s.writeReset(w, r, v, proof, a)
+}
+
+// resetMinimum returns the minimum length of the new password: that of the user, if the browser may know who it is.
+func (s *session) resetMinimum(r *http.Request, proof *identity.Proof) int {
+	if proof != nil && proof.SameBrowser {
+		if user, err := s.config.Accounts.AnyUser(r.Context(), proof.User); err == nil {
+			return s.config.Accounts.MinPasswordRunes(user)
+		}
+	}
+	return s.config.Accounts.MinPasswordRunes(&identity.User{})
 }
 
 // wrongCode returns the message for a code that is not that of the message.

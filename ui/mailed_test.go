@@ -110,7 +110,7 @@ func TestResetByLink(t *testing.T) {
 	if strings.Contains(page.body, "Code from the email") {
 		t.Error("the browser that asked has to enter the code")
 	}
-	b.post("/reset", with(page.hidden(), "new", "short")).want(t, 400, "too short")
+	b.post("/reset", with(page.hidden(), "new", "short")).want(t, 400, "Use at least 15 characters")
 	b.post("/reset", with(page.hidden(), "new", newPassword)).want(t, 200, "Your password has been changed", "Sign in")
 	b.post("/reset", with(page.hidden(), "new", "another password of a stranger")).want(t, 404, "no longer valid")
 	b.get(link).want(t, 404, "no longer valid")
