@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -522,23 +523,23 @@ func (p *page) submit(button string, values url.Values) *page {
 		if form.Data != "form" {
 			continue
 		}
-		filled, has := url.Values{}, false
+		filled, found := url.Values{}, false
 		for n := range form.Descendants() {
 			switch n.Data {
 			case "input":
-				if name := attribute(n, "name"); name != "" && attribute(n, "type") != "checkbox" && attribute(n, "type") != "radio" {
+				if name := attribute(n, "name"); name != "" && attribute(n, "type") != "checkbox" && attribute(n, "type") != "radio" && !has(n, "disabled") {
 					filled.Set(name, attribute(n, "value"))
 				}
 			case "button":
 				if strings.TrimSpace(textOf(n)) == button {
-					has = true
+					found = true
 					if name := attribute(n, "name"); name != "" {
 						filled.Set(name, attribute(n, "value"))
 					}
 				}
 			}
 		}
-		if !has {
+		if !found {
 			continue
 		}
 		for name, value := range values {
@@ -592,6 +593,10 @@ func textOf(n *html.Node) string {
 		}
 	}
 	return text.String()
+}
+
+func has(n *html.Node, name string) bool {
+	return slices.ContainsFunc(n.Attr, func(a html.Attribute) bool { return a.Key == name })
 }
 
 func attribute(n *html.Node, name string) string {
