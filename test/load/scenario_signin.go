@@ -21,7 +21,7 @@ import (
 
 // signInScenarios are those in which a user signs in. Their floors verify what the user presents, and
 // nothing else. Each sign-in has an audit record, which is stored with the session and added to the chain
-// later: that is 6 or 7 % of a sign-in with a passkey, which has a limit of its own with -observed.
+// later: that is about 6 % of a sign-in with a passkey, which has a limit of its own with -observed.
 func signInScenarios() []scenario {
 	return []scenario{{
 		name: "password", title: "sign-in with a password", prepare: preparePassword, most: 400,
