@@ -26,6 +26,7 @@ const hostile = `"><script>document.title="ran"</script><img src=x onerror="docu
 // hostileWorld has hostile text in every field that the server accepts it in.
 func hostileWorld(t *testing.T) (w *world, userID string) {
 	w = start(t)
+	w.addUsual(t)
 	ctx := t.Context()
 	user, err := w.root.CreateUser(ctx, &api.UserMembers{Username: "mallory", Claims: map[string]any{
 		"name": hostile, "email": "mallory@example.com", "website": `javascript:document.title="ran"`, "nickname": strings.Repeat("x", 3000),
@@ -62,6 +63,24 @@ func hostileWorld(t *testing.T) (w *world, userID string) {
 	r.Header.Set("User-Agent", hostile[:60])
 	stranger.do(r)
 	return w, user.ID
+}
+
+// addUsual adds what most servers have, next to which hostile text is shown.
+func (w *world) addUsual(t *testing.T) {
+	t.Helper()
+	for _, name := range []string{"Ada Lovelace", "Grace Hopper", "Radia Perlman"} {
+		first, _, _ := strings.Cut(strings.ToLower(name), " ")
+		if _, err := w.root.CreateUser(t.Context(), &api.UserMembers{Username: first, Claims: map[string]any{"name": name, "email": first + "@example.com"}}, api.Change{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"Grafana", "Nextcloud", "Wiki"} {
+		client := &api.NewClient{ID: strings.ToLower(name)}
+		client.ClientName, client.RedirectURIs, client.Scope = name, []string{"https://" + client.ID + ".example.com/callback"}, "openid profile email"
+		if _, err := w.root.CreateClient(t.Context(), client, api.Change{}); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // addresses returns the pages to open, with what they show.

@@ -62,7 +62,7 @@ func (v *visit) showRemoveClientSecret(w http.ResponseWriter, r *http.Request) e
 		return err
 	}
 	return v.writeConfirm(w, confirmView{
-		ID: client.ID, ETag: client.ETag, Title: "Remove the older secret of " + nameOf(client) + "?", Cancel: v.base + at("/client", client.ID), Button: "Remove the older secret",
+		ID: client.ID, ETag: client.ETag, Title: "Remove the older secret of " + isolated(nameOf(client)) + "?", Cancel: v.base + at("/client", client.ID), Button: "Remove the older secret",
 		Text: "From now on, only the newer secret is accepted. Check first that the application uses it. What was issued to the client stays valid.",
 	})
 }
@@ -81,7 +81,7 @@ func (v *visit) showEndClient(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return v.writeConfirm(w, confirmView{
-		ID: client.ID, ETag: client.ETag, Title: "End everything that was issued to " + nameOf(client) + "?", Cancel: v.base + at("/client", client.ID), Button: "End every code and token",
+		ID: client.ID, ETag: client.ETag, Title: "End everything that was issued to " + isolated(nameOf(client)) + "?", Cancel: v.base + at("/client", client.ID), Button: "End every code and token",
 		Text: "Every code and token of this client ends, for all users. The client itself, its secret and what users have allowed it remain, so users can sign in again. A JWT that an API checks by itself is accepted there until it expires.",
 	})
 }

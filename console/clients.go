@@ -72,6 +72,10 @@ func nameOf(client *api.Client) string {
 	return client.ID
 }
 
+// isolated returns a name for use within a sentence: characters that change the direction of text have no
+// effect on what follows the name (UAX #9, section 2.7).
+func isolated(name string) string { return "\u2068" + name + "\u2069" }
+
 func (v *visit) showNewClient(w http.ResponseWriter, r *http.Request) error {
 	return v.writeClientForm(w, http.StatusOK, clientForm{Kind: kinds[0].name, Scope: "openid profile email"})
 }
@@ -138,7 +142,7 @@ func (v *visit) showDeleteClient(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return v.writeConfirm(w, confirmView{
-		ID: client.ID, ETag: client.ETag, Title: "Delete " + nameOf(client) + "?", Cancel: v.base + at("/client", client.ID), Button: "Delete",
+		ID: client.ID, ETag: client.ETag, Title: "Delete " + isolated(nameOf(client)) + "?", Cancel: v.base + at("/client", client.ID), Button: "Delete",
 		Text: "Everything that was issued to it ends: its tokens, and what users have allowed it to do. This cannot be undone. To stop it for a while, disable it instead.",
 	})
 }

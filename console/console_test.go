@@ -268,6 +268,9 @@ func TestClientsInTheConsole(t *testing.T) {
 	change(second, "Notes 3").want(http.StatusPreconditionFailed, "has changed since")
 	w.admin.get("/console/client?id=notes").want(http.StatusOK, "Notes 2")
 
+	// A name does not change the direction of the text after it.
+	w.admin.get("/console/client/delete?id=notes").want(http.StatusOK, "Delete \u2068Notes 2\u2069?")
+
 	// Another site cannot submit the forms.
 	w.admin.postFrom("https://evil.example.com", "/console/client/delete", w.admin.get("/console/client/delete?id=notes").hidden()).want(http.StatusForbidden)
 	w.admin.post("/console/client/delete", w.admin.get("/console/client/delete?id=notes").hidden()).redirects("/console/clients")

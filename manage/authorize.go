@@ -94,7 +94,10 @@ func (a *API) authorize(ctx huma.Context, next func(huma.Context)) {
 
 // actor returns the author of what the principal changes.
 func (p *principal) actor() audit.Actor {
-	actor := audit.Actor{Kind: audit.KindClient, Address: p.address.String()}
+	actor := audit.Actor{Kind: audit.KindClient}
+	if p.address.IsValid() { // an embedder may have none
+		actor.Address = p.address.String()
+	}
 	if p.client != nil {
 		actor.ID, actor.Name = p.client.ID, p.client.ClientName
 	}

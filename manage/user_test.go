@@ -209,6 +209,17 @@ func TestEachChangeNamesItsAuthor(t *testing.T) {
 	if actor.Kind != "user" || actor.ID != "ada-sub" || actor.Name != "ada" || actor.ClientID != "tool" || actor.Address != "127.0.0.1" {
 		t.Errorf("the author is %+v", actor)
 	}
+
+	// A program that calls the API without an address of the user leaves it out.
+	inside := s.Management().Connect(manage.Caller{UserID: "ada-sub"})
+	user = s.createUser(t, inside, "dora", "")
+	page, err = inside.Audit(t.Context(), api.List{Filter: map[string][]string{"sub": {user.ID}}})
+	if err != nil || len(page.Records) != 1 {
+		t.Fatalf("audit: %+v, %v", page, err)
+	}
+	if actor := page.Records[0].Actor; actor.Name != "ada" || actor.Address != "" {
+		t.Errorf("the author is %+v", actor)
+	}
 }
 
 // Whoever ends a token is in the audit log.
