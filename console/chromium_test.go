@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/accessibility"
 	"github.com/chromedp/chromedp"
 
 	"github.com/valetkey/valetkey/console"
@@ -209,6 +210,44 @@ func fits(t *testing.T, ctx context.Context, name string) {
 	}
 	if cut != "" {
 		t.Errorf("%s: cut off:\n%s", name, cut)
+	}
+}
+
+// TestTablesOnAPhone: a row is a card with labeled values, and still a row of a table for screen readers.
+func TestTablesOnAPhone(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starting a browser takes seconds")
+	}
+	w := start(t)
+	ctx := signedIn(t, w)
+	err := chromedp.Do(ctx, chromedp.Navigate(w.url+"/console/users"))
+	if err == nil {
+		err = chromium.PhoneLight.Show(ctx)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	layout, err := chromedp.Run(ctx, chromedp.Evaluate[string](`(() => {
+		const cell = document.querySelector("td[data-label=Role]");
+		return getComputedStyle(cell.parentElement).display + " " + getComputedStyle(cell, "::before").content;
+	})()`))
+	if want := `block "Role" / ""`; err != nil || layout != want {
+		t.Errorf("a row and the label of a value: %s, %v, want %s", layout, err, want)
+	}
+	tree, err := chromedp.Call(ctx, accessibility.GetFullAXTree, accessibility.GetFullAXTreeParams{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	roles := map[string]int{}
+	for _, node := range tree.Nodes {
+		if !node.Ignored && node.Role != nil {
+			roles[strings.Trim(string(node.Role.Value), `"`)]++
+		}
+	}
+	for role, want := range map[string]int{"table": 1, "row": 2, "columnheader": 5, "rowheader": 1, "cell": 4} {
+		if roles[role] != want {
+			t.Errorf("%d elements have the role %s, want %d", roles[role], role, want)
+		}
 	}
 }
 
