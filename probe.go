@@ -103,7 +103,6 @@ func (s *Server) answer(ctx context.Context, r *http.Request, q probe.Question) 
 	// An error means that the body did not arrive in full.
 	a.BodyBytes, _ = io.Copy(io.Discard, io.LimitReader(r.Body, probe.MaxBodyBytes))
 	a.OpenFiles, a.OpenFilesLimit = probe.OpenFiles()
-	a.Ready = s.readinessLines()
 	if err := s.isReady(ctx); err != nil {
 		a.NotReady = err.Error()
 	}
@@ -114,7 +113,9 @@ func (s *Server) answer(ctx context.Context, r *http.Request, q probe.Question) 
 			s.log.ErrorContext(ctx, "cannot sign", "error", err)
 			a.SignError = "the server cannot sign; its log has the reason"
 		}
+		a.SignExternal, a.FailingKeys = signed.External, s.engine.FailingKeys()
 	}
+	a.Ready = s.readinessLines()
 	return a
 }
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/valetkey/valetkey"
+	"github.com/valetkey/valetkey/authserver"
 	"github.com/valetkey/valetkey/configuration"
 	"github.com/valetkey/valetkey/internal/database"
 	"github.com/valetkey/valetkey/manage"
@@ -157,6 +158,12 @@ func with(form url.Values, fields ...string) url.Values {
 
 func start(t *testing.T) *world {
 	t.Helper()
+	return startWith(t, nil)
+}
+
+// startWith starts a server with external keys.
+func startWith(t *testing.T, external []authserver.ExternalKey) *world {
+	t.Helper()
 	w := &world{}
 	listener := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.ServeHTTP(rw, r) }))
 	t.Cleanup(listener.Close)
@@ -164,6 +171,7 @@ func start(t *testing.T) *world {
 	config := valetkey.Config{
 		Configuration: configuration.Configuration{Issuer: w.url, Database: "sqlite:" + filepath.Join(t.TempDir(), "test.db")},
 		Logger:        slog.New(slog.NewTextHandler(io.Discard, nil)),
+		ExternalKeys:  external,
 	}
 	w.configuration = config.Configuration
 	var err error

@@ -29,7 +29,7 @@ func (a *API) listKeys(ctx context.Context, _ *principal, _ *struct{}) (*keysOut
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now()
+	now, failing := time.Now(), a.config.Engine.FailingKeys()
 	external := a.config.Engine.ExternalKeys(now)
 	stored := len(keys)
 	all := slices.Concat(keys, external)
@@ -37,7 +37,7 @@ func (a *API) listKeys(ctx context.Context, _ *principal, _ *struct{}) (*keysOut
 	for i := range all {
 		k := &all[i]
 		list.Keys[i] = api.Key{ID: k.ID, Algorithm: string(k.Algorithm), Use: "sig", Status: "active",
-			External: i >= stored, CreatedAt: k.CreatedAt.UTC(), SignsFrom: k.SignsFrom.UTC(), PublishedUntil: optionalTime(k.PublishedUntil)}
+			External: i >= stored, Failing: i >= stored && slices.Contains(failing, k.ID), CreatedAt: k.CreatedAt.UTC(), SignsFrom: k.SignsFrom.UTC(), PublishedUntil: optionalTime(k.PublishedUntil)}
 		if k.Decrypts() {
 			list.Keys[i].Use = "enc"
 		}

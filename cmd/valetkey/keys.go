@@ -132,7 +132,7 @@ func keysOfServer(list *api.KeyList) []printedKey {
 		case key.Status == "active":
 			k.State = "signs"
 		}
-		k.External = key.External
+		k.External, k.Failing = key.External, key.Failing
 		if key.PublishedUntil != nil {
 			k.PublishedUntil = *key.PublishedUntil
 		}
@@ -153,6 +153,7 @@ type printedKey struct {
 	SignsFrom      time.Time `json:"signs_from"`
 	PublishedUntil time.Time `json:"published_until,omitzero"`
 	External       bool      `json:"external,omitempty"`
+	Failing        bool      `json:"failing,omitempty"`
 }
 
 func printKeys(o *output, asJSON bool, keys []record.Key) error {
@@ -163,7 +164,7 @@ func printKeys(o *output, asJSON bool, keys []record.Key) error {
 	printed := make([]printedKey, 0, len(keys))
 	signing := map[string]bool{}
 	for _, key := range keys {
-		k := printedKey{key.ID, string(key.Algorithm), "published", key.CreatedAt.UTC(), key.SignsFrom.UTC(), key.PublishedUntil.UTC(), false}
+		k := printedKey{key.ID, string(key.Algorithm), "published", key.CreatedAt.UTC(), key.SignsFrom.UTC(), key.PublishedUntil.UTC(), false, false}
 		if key.SignsFrom.After(now) {
 			k.State = "next"
 		} else if key.Decrypts() {
@@ -189,6 +190,9 @@ func printKeyList(o *output, asJSON bool, printed []printedKey) error {
 		}
 		if k.External {
 			k.State += ", external"
+		}
+		if k.Failing {
+			k.State += ", fails"
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", k.Algorithm, k.ID, k.State, k.SignsFrom.Format(time.RFC3339), until)
 	}

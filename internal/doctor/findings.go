@@ -156,6 +156,8 @@ After a leak, revoked keys are accepted for so long. In nginx, remove expires â€
 
 	"signing.failed": {Error, "The server cannot sign tokens", `
 Read its log: journalctl -u valetkey -o cat. valetkey keys list --config {config} shows the keys.`},
+	"signing.external_failed": {Error, "An external signer fails", `
+Requests that need its signature get 503; the server does not sign with another key instead. The log of the program has the error of the signer (the external signer fails). Check that the HSM or the key management service responds within five seconds, and that the program may use the key. When the signer works again, so does the server.`},
 	"signing.key_not_published": {Error, "The key that signs is not published", `
 Clients refuse all tokens. All nodes must use one database and one master key, and no cache may be in between.`},
 	"signing.slow": {Warning, "Signatures are slow", `

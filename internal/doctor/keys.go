@@ -18,6 +18,8 @@ import (
 const (
 	// slowSignature is many times what an ES256 signature takes on a slow machine.
 	slowSignature = 20 * time.Millisecond
+	// slowExternal is the same for a signer on another machine.
+	slowExternal = 500 * time.Millisecond
 	// maxKeyCache is the longest that a key set may be cached: after a leak, a revoked key is accepted
 	// for so long.
 	maxKeyCache = time.Hour
@@ -95,6 +97,10 @@ func (r *run) checkSigning(ctx context.Context) string {
 			return err.Error()
 		}
 	}
+	if len(a.FailingKeys) > 0 {
+		r.find("signing.external_failed", "the last signature with %s failed", strings.Join(a.FailingKeys, ", "))
+		return ""
+	}
 	if a.SignError != "" {
 		r.find("signing.failed", "%s", a.SignError)
 		return ""
@@ -118,8 +124,15 @@ func (r *run) checkSigning(ctx context.Context) string {
 }
 
 func (r *run) judgeSigning(a *probe.Answer) {
-	if took := time.Duration(a.SignMicroseconds) * time.Microsecond; took > slowSignature {
+	slow := slowSignature
+	if a.SignExternal {
+		slow = slowExternal
+	}
+	if took := time.Duration(a.SignMicroseconds) * time.Microsecond; took > slow {
 		r.find("signing.slow", "a signature takes %v", took)
+	}
+	if a.SignExternal {
+		return // the operator decides when such a key is replaced
 	}
 	rotation := usualRotation
 	if c := r.options.Configuration; c != nil && c.Lifetimes.KeyRotation > 0 {

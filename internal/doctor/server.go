@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -101,6 +102,9 @@ func (r *run) judgeReadiness(ctx context.Context) {
 			r.find("server.not_ready", "%s", a.NotReady)
 		}
 		lines = a.Ready
+		if len(a.FailingKeys) > 0 { // checkSigning reports them
+			lines = slices.DeleteFunc(slices.Clone(lines), func(line string) bool { return strings.HasPrefix(line, "signing: ") })
+		}
 		if r.options.Version != "" && a.Version != r.options.Version {
 			r.find("server.other_version", "the server is %s, and this program is %s", a.Version, r.options.Version)
 		}

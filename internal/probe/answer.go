@@ -46,11 +46,14 @@ type Answer struct {
 	NotReady string   `json:"not_ready,omitempty"`
 
 	// Token is a JWT of TokenType, SignMicroseconds how long its signature took, and KeySince when its
-	// key began to sign. SignError is why there is none.
+	// key began to sign. SignError is why there is none. SignExternal says that the key is in an external
+	// signer, and FailingKeys are the IDs of such keys whose last signature failed.
 	Token            string    `json:"token,omitempty"`
 	SignMicroseconds int64     `json:"sign_microseconds,omitempty"`
 	KeySince         time.Time `json:"key_since,omitzero"`
 	SignError        string    `json:"sign_error,omitempty"`
+	SignExternal     bool      `json:"sign_external,omitempty"`
+	FailingKeys      []string  `json:"failing_keys,omitempty"`
 }
 
 // ProxyHeaders are the headers in Answer.Header.

@@ -147,6 +147,7 @@ type Key struct {
 	Use            string     `json:"use" enum:"sig,enc"`
 	Status         string     `json:"status" enum:"published,active,replaced" doc:"published: signs later; active: signs now; replaced: only verifies what it signed"`
 	External       bool       `json:"external,omitempty" doc:"The private key is in an external signer, and the server does not rotate it"`
+	Failing        bool       `json:"failing,omitempty" doc:"The last signature of the external signer failed on this node"`
 	CreatedAt      time.Time  `json:"created_at"`
 	SignsFrom      time.Time  `json:"signs_from"`
 	PublishedUntil *time.Time `json:"published_until,omitempty" doc:"When it is removed; absent if it has no successor"`
