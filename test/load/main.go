@@ -69,7 +69,7 @@ type options struct {
 	Limits      bool // fail above a limit
 	Observed    bool // compare with and without telemetry and audit log
 	Since       string
-	Rounds      int // of a comparison of two servers, at most
+	Pairs       int // of servers that are compared, at most
 	// settings are further lines of the configuration file.
 	settings string
 	// again is how much time is left for measurements that are repeated; nil if it is not limited.
@@ -122,7 +122,7 @@ func main() {
 	flag.StringVar(&o.Profile, "profile", "", "write a CPU profile of the server to this file, for go tool pprof, and one of its memory to FILE.heap; best with -only")
 	flag.BoolVar(&o.Observed, "observed", false, "compare the server with telemetry and audit log with one without, instead of with a floor")
 	flag.StringVar(&o.Since, "since", "", "compare with this older valetkey binary, instead of with a floor; if the schema has changed since, run this in the older tree, with -binary NEWER")
-	flag.IntVar(&o.Rounds, "rounds", 400, "most rounds of a scenario with -observed and -since")
+	flag.IntVar(&o.Pairs, "pairs", 6, "pairs of servers that -observed and -since start")
 	flag.BoolVar(&o.Limits, "limits", true, "fail if a scenario is above its limit")
 	flag.Parse()
 	work := run

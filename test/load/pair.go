@@ -24,15 +24,16 @@ type pair struct {
 }
 
 // Each worker sends a request to one server, and then the same one to the other, so that other load on the
-// machine affects both. The requests are counted in short rounds, and there are rounds until the ratio is
-// known well enough.
+// machine affects both. The requests are counted in short rounds. Several pairs of servers are started, one
+// after the other: two processes of the same program differ by up to 5 %, for as long as they run.
 const (
 	roundTime = 20 * time.Millisecond // about how much CPU time of a server a round takes
 	// signInRoundTime is longer, because the audit records of many sign-ins are added to the chain at once.
 	signInRoundTime = 200 * time.Millisecond
-	minRounds       = 60
-	// moreRounds is after how many rounds the ratio is looked at again.
-	moreRounds = 20
+	// pairRounds is the number of rounds of each pair of servers.
+	pairRounds = 40
+	// minRounds is after how many rounds the ratio may be known well enough.
+	minRounds = 3 * pairRounds
 	// wellKnown is how wide the interval of a ratio is that is not compared with a limit.
 	wellKnown = 0.01
 )
@@ -60,10 +61,33 @@ func (p pair) measure(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
+	all := make([]comparison, len(selected))
+	for n := range o.Pairs {
+		folder := filepath.Join(dir, fmt.Sprint(n))
+		if err := p.measurePair(ctx, o, folder, client, selected, all); err != nil {
+			return err
+		}
+	}
+	var above []string
+	for i, s := range selected {
+		c := &all[i]
+		fmt.Println(p.describe(s, c))
+		if ratio, most := c.ratio(), p.limitOf(s); most > 0 && !(ratio <= most) {
+			above = append(above, fmt.Sprintf("%s takes %.3f times its CPU time %s, more than %.2f", s.name, ratio, p.names[0], most))
+		}
+	}
+	if o.Limits && len(above) > 0 {
+		return fmt.Errorf("above the limit: %s", strings.Join(above, "; "))
+	}
+	return nil
+}
+
+// measurePair starts two servers, and adds rounds to the scenarios whose ratio is not known well enough.
+func (p pair) measurePair(ctx context.Context, o options, dir string, client keys, selected []scenario, all []comparison) (err error) {
 	var servers [2]*server
 	for i, own := range p.options {
 		folder := filepath.Join(dir, fmt.Sprint(i))
-		if err := os.Mkdir(folder, 0o700); err != nil {
+		if err := os.MkdirAll(folder, 0o700); err != nil {
 			return err
 		}
 		switch own.Database {
@@ -100,22 +124,14 @@ func (p pair) measure(ctx context.Context, o options) (err error) {
 			return err
 		}
 	}
-	var above []string
-	for _, s := range selected {
-		c, err := p.compare(ctx, o, s, servers, client)
-		if err != nil {
+	for i, s := range selected {
+		if all[i].sure(p.limitOf(s)) {
+			continue
+		}
+		if err := compareRounds(ctx, o, s, servers, client, &all[i]); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
-		if ratio, most := c.ratio(), p.limitOf(s); most > 0 && !(ratio <= most) {
-			above = append(above, fmt.Sprintf("%s takes %.3f times its CPU time %s, more than %.2f", s.name, ratio, p.names[0], most))
-		}
-	}
-	for i, server := range servers {
-		m := server.memory()
-		fmt.Printf("%s: resident %.1f MiB, %.1f MiB without the program file\n", p.names[i], m.Resident, m.Own)
-	}
-	if o.Limits && len(above) > 0 {
-		return fmt.Errorf("above the limit: %s", strings.Join(above, "; "))
+		fmt.Fprintln(os.Stderr, p.describe(s, &all[i]))
 	}
 	return nil
 }
@@ -129,38 +145,37 @@ func (p pair) limitOf(s scenario) float64 {
 	return cmp.Or(s.observed, maxObserved)
 }
 
-// compare prints the result of a scenario, and returns the ratio.
-func (p pair) compare(ctx context.Context, o options, s scenario, servers [2]*server, client keys) (comparison, error) {
+// describe returns the result of a scenario as a line.
+func (p pair) describe(s scenario, c *comparison) string {
+	low, high := c.interval()
+	return fmt.Sprintf("%-24s CPU %.2f µs %s, %.2f %s; ratio %.3f (95 %%: %.3f to %.3f; %d rounds)",
+		s.name, median(c.costs[0]), p.names[0], median(c.costs[1]), p.names[1], c.ratio(), low, high, len(c.ratios))
+}
+
+// compareRounds adds the rounds of a pair of servers to a comparison.
+func compareRounds(ctx context.Context, o options, s scenario, servers [2]*server, client keys, c *comparison) (err error) {
 	long := roundTime
 	if s.most > 0 {
 		o.Concurrency, long = min(o.Concurrency, signInsAtOnce), signInRoundTime
 	}
 	var requests [2]request
 	for i, server := range servers {
-		var err error
 		if requests[i], err = s.prepare(ctx, server.target, client); err != nil {
-			return comparison{}, err
+			return err
 		}
 	}
 	both := alternately(requests)
-	var err error
 	if o.Requests, err = requestsOfRound(ctx, o, servers, both, long); err != nil {
-		return comparison{}, err
+		return err
 	}
-	var c comparison
-	for !c.sure(p.limitOf(s)) && len(c.ratios) < o.Rounds {
-		for range moreRounds {
-			cpu, err := round(ctx, o, servers, both)
-			if err != nil {
-				return comparison{}, err
-			}
-			c.add(cpu)
+	for range pairRounds {
+		cpu, err := round(ctx, o, servers, both)
+		if err != nil {
+			return err
 		}
+		c.add(cpu)
 	}
-	low, high := c.interval()
-	fmt.Printf("%-24s CPU %.2f µs %s, %.2f %s; ratio %.3f (95 %%: %.3f to %.3f; %d rounds of %d requests)\n",
-		s.name, median(c.costs[0]), p.names[0], median(c.costs[1]), p.names[1], c.ratio(), low, high, len(c.ratios), o.Requests)
-	return c, nil
+	return nil
 }
 
 // requestsOfRound warms both servers up, and returns how many requests take so much CPU time.
