@@ -57,6 +57,8 @@ func TestScripts(t *testing.T) {
 			e.Setenv("VALETKEY_API", "")
 			e.Setenv("XDG_CONFIG_HOME", filepath.Join(e.WorkDir, "config"))
 			e.Setenv("HOME", e.WorkDir)
+			// With the race detector, each command would wait a second before it exits.
+			e.Setenv("GORACE", "atexit_sleep_ms=20")
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
