@@ -141,11 +141,12 @@ func TestOneScopeStandsForEverythingThatTheRoleAllows(t *testing.T) {
 	wanted := func() url.Values {
 		return url.Values{"scope": {"openid " + api.ScopeAll}, "resource": {manage.Identifier(s.url)}}
 	}
-	token, scope, problem := s.userToken(t, "tool", "ada", "", wanted())
+	token, _, problem := s.userToken(t, "tool", "ada", "", wanted())
 	if who, err := s.connect(token).Whoami(t.Context()); err != nil || len(who.Permissions) != len(api.Permissions()) {
 		t.Errorf("an administrator: %+v, %v %s", who, err, problem)
 	}
-	if token, scope, _ = s.userToken(t, "tool", "bob", "", wanted()); scope != "openid" {
+	token, scope, _ := s.userToken(t, "tool", "bob", "", wanted())
+	if scope != "openid" {
 		t.Errorf("a user without a role gets the scope %q", scope)
 	}
 	_, err = s.connect(token).Whoami(t.Context())

@@ -113,7 +113,7 @@ func TestPeople(t *testing.T) {
 	p.signInWithMessage(key)
 	p.addPasskey(ada)
 	p.requireMore()
-	p.getBackIn(key)
+	p.getBackIn()
 	p.account()
 	p.signUpModes()
 	p.attestation()
@@ -426,7 +426,7 @@ func (p *peopleSite) change(username string, change func(*identity.User)) {
 }
 
 // getBackIn goes the ways of "Let users back in".
-func (p *peopleSite) getBackIn(key string) {
+func (p *peopleSite) getBackIn() {
 	// A message alone, after the delay.
 	b := p.browser()
 	b.open(p.issuer+"/forgot").follow(english("recovery.link")).submit(english("common.send"), url.Values{"identifier": {"ada"}})
@@ -456,7 +456,7 @@ func (p *peopleSite) getBackIn(key string) {
 	p.browser().open(link).submit(english("password.submit"), url.Values{"new": {firstPassword}})
 	ada = p.browser()
 	set := p.signIn(ada, "ada", firstPassword).submit(english("factor.set-up"), nil).follow(english("method.totp"))
-	key = regexp.MustCompile(`(?:[A-Z2-7]{4} ){7}[A-Z2-7]{4}`).FindString(set.text())
+	key := regexp.MustCompile(`(?:[A-Z2-7]{4} ){7}[A-Z2-7]{4}`).FindString(set.text())
 	p.follows30Seconds()
 	set.submit("Add", url.Values{"code": {p.appCode(key, -1)}})
 	ada.open(p.issuer + "/account").has("Your account")
